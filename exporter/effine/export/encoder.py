@@ -1,0 +1,203 @@
+"""The canonical Transformer encoder that every backbone is loaded into.
+
+Hidden states are rows: [B*S, d], one row per token. Linear layers, norms and
+pieces then work on plain matrices, and the captured graph needs a reshape only
+around the attention heads, which keeps XNNPACK delegates large.
+
+The encoder is a sequence of 2L + 1 stages: stage 0 is the embedding norm, stage
+2k - 1 is block k, stage 2k the piece that a method put behind block k (else the
+identity). A cut before stage s leaves everything below s frozen, and the features
+are the input of stage s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+MASKED = -1e9
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": nn.functional.gelu,
+    "relu": torch.relu,
+    "silu": lambda x: x * torch.sigmoid(x),
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The batch and sequence length of one static program."""
+
+    batch: int
+    seq: int
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with separate query, key, value and output projections."""
+
+    def __init__(self, hidden: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(hidden, hidden)
+        self.key = nn.Linear(hidden, hidden)
+        self.value = nn.Linear(hidden, hidden)
+        self.output: nn.Module = nn.Linear(hidden, hidden)
+
+    def forward(self, x: Tensor, bias: Tensor, shape: Shape) -> Tensor:
+        """Attend over x [B*S, d] with the additive bias [B*H, 1, S]; returns [B*S, d]."""
+        width = x.shape[1] // self.heads
+        query = self._split(self.query(x) * width**-0.5, shape, (0, 2, 1, 3))
+        key = self._split(self.key(x), shape, (0, 2, 3, 1))
+        value = self._split(self.value(x), shape, (0, 2, 1, 3))
+        weights = torch.softmax(torch.bmm(query, key) + bias, dim=-1)
+        context = torch.bmm(weights, value).view(shape.batch, self.heads, shape.seq, width)
+        return self.output(context.permute(0, 2, 1, 3).reshape(x.shape))
+
+    def _split(self, x: Tensor, shape: Shape, order: tuple[int, ...]) -> Tensor:
+        parts = x.view(shape.batch, shape.seq, self.heads, -1).permute(order)
+        return parts.reshape(-1, *parts.shape[2:])
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an activation between them."""
+
+    def __init__(self, hidden: int, width: int, activation: str) -> None:
+        super().__init__()
+        self.up = nn.Linear(hidden, width)
+        self.down = nn.Linear(width, hidden)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x [B*S, d] to [B*S, d]."""
+        return self.down(self.activation(self.up(x)))
+
+
+class Block(nn.Module):
+    """A post-norm Transformer block."""
+
+    def __init__(self, hidden: int, heads: int, width: int, activation: str, eps: float) -> None:
+        super().__init__()
+        self.attention = Attention(hidden, heads)
+        self.attention_norm: nn.Module = nn.LayerNorm(hidden, eps)
+        self.feed_forward = FeedForward(hidden, width, activation)
+        self.feed_forward_norm: nn.Module = nn.LayerNorm(hidden, eps)
+
+    def forward(self, x: Tensor, bias: Tensor, shape: Shape) -> Tensor:
+        """Map x [B*S, d] with the additive attention bias [B*H, 1, S] to [B*S, d]."""
+        x = self.attention_norm(self.attention(x, bias, shape) + x)
+        return self.feed_forward_norm(self.feed_forward(x) + x)
+
+
+class Embeddings(nn.Module):
+    """Sums of word, position and (where the model has them) token type embeddings."""
+
+    def __init__(self, vocabulary: int, max_positions: int, types: int, hidden: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(vocabulary, hidden)
+        self.positions = nn.Embedding(max_positions, hidden)
+        self.token_types = nn.Embedding(types, hidden) if types else None
+
+    def forward(self, tokens: Mapping[str, Tensor]) -> Tensor:
+        """Embed token inputs [B, S] (int64); returns [B, S, d]."""
+        ids = tokens["input_ids"]
+        summed = self.words(ids) + self.positions.weight[: ids.shape[1]]
+        if self.token_types is None:
+            return summed
+        return summed + self.token_types(tokens["token_type_ids"])
+
+
+class Encoder(nn.Module):
+    """A pretrained encoder in canonical form, with slots where methods put pieces.
+
+    Args:
+        architecture: the name of the backbone file that built it.
+        embeddings: token inputs [B, S] to embedding sums [B, S, d].
+        embedding_norm: what is applied to the rows [B*S, d] of the sums (stage 0).
+        layers: the blocks, 1..L.
+        pooling: `mean` over valid tokens, or `cls` for the first token.
+        hub_names: canonical module name of each linear layer to its name in
+            transformers, used to write weights in the field's formats.
+    """
+
+    def __init__(
+        self,
+        architecture: str,
+        embeddings: nn.Module,
+        embedding_norm: nn.Module,
+        layers: list[Block],
+        *,
+        max_positions: int,
+        pooling: str,
+        hub_names: Mapping[str, str],
+    ) -> None:
+        super().__init__()
+        self.hidden = layers[0].feed_forward.up.in_features
+        self.heads = layers[0].attention.heads
+        self.architecture = architecture
+        self.embeddings = embeddings
+        self.embedding_norm = embedding_norm
+        self.layers = nn.ModuleList(layers)
+        self.pieces = nn.ModuleList(nn.Identity() for _ in layers)
+        self.side: nn.Module | None = None
+        self.max_positions = max_positions
+        self.pooling = pooling
+        self.hub_names = dict(hub_names)
+
+    @property
+    def depth(self) -> int:
+        """The number of blocks L."""
+        return len(self.layers)
+
+    @property
+    def token_inputs(self) -> tuple[str, ...]:
+        """The names of the token inputs, in program order."""
+        types = getattr(self.embeddings, "token_types", None)
+        middle = () if types is None else ("token_type_ids",)
+        return ("input_ids", *middle, "attention_mask")
+
+    def run(self, rows: Tensor, mask: Tensor, start: int, stop: int) -> list[Tensor]:
+        """Run stages start..stop-1 over rows [B*S, d]; returns the rows before and after each.
+
+        Args:
+            rows: the input of stage `start`, [B*S, d].
+            mask: attention mask [B, S], int64, 1 for valid tokens.
+        """
+        shape = Shape(*mask.shape)
+        bias = self.attention_bias(mask)
+        states = [rows]
+        for stage in range(start, stop):
+            module = self.stage(stage)
+            rows = module(rows, bias, shape) if isinstance(module, Block) else module(rows)
+            states.append(rows)
+        return states
+
+    def stage(self, index: int) -> nn.Module:
+        """The module of stage `index`, 0..2L."""
+        if index == 0:
+            return self.embedding_norm
+        return (self.layers if index % 2 else self.pieces)[(index - 1) // 2]
+
+    @property
+    def stages(self) -> int:
+        """The number of stages, 2L + 1."""
+        return 2 * self.depth + 1
+
+    def attention_bias(self, mask: Tensor) -> Tensor:
+        """Turn the mask [B, S] into the additive bias [B*H, 1, S] of attention scores."""
+        bias = (1.0 - mask.to(torch.float32)) * MASKED
+        return bias.unsqueeze(1).expand(-1, self.heads, -1).reshape(-1, 1, mask.shape[1])
+
+    def embed(self, tokens: Mapping[str, Tensor]) -> Tensor:
+        """Embedding sums as rows [B*S, d], the input of stage 0."""
+        return self.embeddings(tokens).flatten(0, 1)
+
+    def pool(self, rows: Tensor, mask: Tensor) -> Tensor:
+        """Pool final hidden states [B*S, d] to sentence vectors [B, d]."""
+        states = rows.view(*mask.shape, -1)
+        if self.pooling == "cls":
+            return states[:, 0]
+        valid = mask.to(torch.float32)
+        share = valid / valid.sum(dim=1, keepdim=True)
+        return torch.bmm(share.unsqueeze(1), states).squeeze(1)

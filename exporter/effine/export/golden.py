@@ -1,0 +1,231 @@
+"""The golden run: what training must do, recorded by PyTorch autograd and torch.optim.
+
+It is independent of capture and lowering, starts from a perturbed state (behind
+zero-initialised outputs gradients vanish and a test would be empty), and covers every
+shape, a short batch and unequal weights. Every engine replays it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from effine.runtime.tokenize import Tokens, pad
+from torch import Tensor, nn
+
+from effine.export.capture import MASK
+from effine.export.model import GROUPS, Model, group_of
+from effine.export.optimizers import Optimizer
+
+STEPS = 20
+SAMPLED_ABOVE = 262_144
+SAMPLES = 256
+TIE = 1e-5
+_PERTURBATION = 0.02
+_SHORT_BATCH = 1
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class GoldenData:
+    """What the golden run trains on.
+
+    Args:
+        tokens: tokenized examples.
+        labels: their labels, int64 or float32.
+    """
+
+    tokens: Sequence[Tokens]
+    labels: np.ndarray
+
+
+def record(
+    model: Model,
+    optimizer: Optimizer,
+    data: GoldenData,
+    *,
+    batch: int,
+    seqs: Sequence[int],
+    token_inputs: Sequence[str],
+    pad_id: int,
+    rates: tuple[float, float],
+    seed: int = 0,
+) -> tuple[Arrays, int]:
+    """Record the golden run; the model's parameters are restored afterwards.
+
+    Args:
+        rates: peak learning rates of the groups pieces and head.
+
+    Returns:
+        The arrays of golden.safetensors, and how many decisions were near a tie.
+    """
+    random = np.random.default_rng(seed)
+    batches = [
+        _batch(random, data, step, batch, seqs[step % len(seqs)], token_inputs, pad_id, rates)
+        for step in range(STEPS)
+    ]
+    arrays = {f"batch.{i}.{name}": a for i, made in enumerate(batches) for name, a in made.items()}
+    with _restored(model), _count_ties(model) as ties:
+        _perturb(model, seed)
+        start = {name: p.detach().clone() for name, p in model.trainable().items()}
+        arrays |= {f"start.{name}": tensor.numpy() for name, tensor in start.items()}
+        expected = _train(model, optimizer, batches, token_inputs)
+        expected |= _decay_step(model, optimizer, start)
+    arrays["decay_rate"] = np.array([DECAY_RATE], np.float32)
+    return arrays | _sampled(expected, random), ties[0]
+
+
+DECAY_RATE = 0.1
+
+
+def _batch(
+    random: np.random.Generator,
+    data: GoldenData,
+    step: int,
+    batch: int,
+    seq: int,
+    token_inputs: Sequence[str],
+    pad_id: int,
+    rates: tuple[float, float],
+) -> Arrays:
+    fitting = [i for i, tokens in enumerate(data.tokens) if len(tokens.ids) <= seq]
+    count = max(1, batch - 3) if step == _SHORT_BATCH else batch
+    chosen = random.choice(fitting or len(data.tokens), size=count)
+    tokens = [Tokens(data.tokens[i].ids[:seq], data.tokens[i].type_ids[:seq]) for i in chosen]
+    labels = np.zeros(batch, data.labels.dtype)
+    labels[:count] = data.labels[chosen]
+    weights = np.zeros(batch, np.float32)
+    weights[:count] = random.uniform(0.5, 2.0, count)
+    decay = 1.0 - step / (2 * STEPS)
+    scheduled = {
+        f"learning_rate.{group}": np.array([rate * decay], np.float32)
+        for group, rate in zip(GROUPS, rates, strict=True)
+    }
+    return {
+        **pad(tokens, batch, seq, pad_id, token_inputs),
+        "labels": labels,
+        "example_weight": weights,
+        "weight_sum": weights.sum(keepdims=True),
+        **scheduled,
+    }
+
+
+def _train(
+    model: Model, optimizer: Optimizer, batches: list[Arrays], token_inputs: Sequence[str]
+) -> Arrays:
+    torch_optimizer = _torch_optimizer(model, optimizer)
+    expected: Arrays = {}
+    losses = []
+    for step, arrays in enumerate(batches):
+        inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        features = model.features({name: inputs[name] for name in token_inputs})
+        logits = model(features, inputs[MASK])
+        each = model.task.reference_loss(logits, inputs["labels"])
+        loss = (each * inputs["example_weight"]).sum() / inputs["weight_sum"][0]
+        torch_optimizer.zero_grad()
+        loss.backward()
+        if optimizer.clip_norm:
+            nn.utils.clip_grad_norm_(model.trainable().values(), optimizer.clip_norm)
+        if step == 0:
+            expected |= {f"features.{name}": t.detach().numpy() for name, t in features.items()}
+            expected["logits"] = logits.detach().numpy()
+            expected |= {f"gradient.{n}": _gradient(p) for n, p in model.trainable().items()}
+        _set_rates(torch_optimizer, {g: float(inputs[f"learning_rate.{g}"]) for g in GROUPS})
+        torch_optimizer.step()
+        losses.append(loss.item())
+    expected["loss"] = np.array(losses, np.float32)
+    return expected | {f"end.{n}": p.detach().numpy().copy() for n, p in model.trainable().items()}
+
+
+def _decay_step(model: Model, optimizer: Optimizer, start: dict[str, Tensor]) -> Arrays:
+    """One update without any gradient: only the decoupled decay is left."""
+    _load(model, start)
+    torch_optimizer = _torch_optimizer(model, optimizer)
+    for parameter in model.trainable().values():
+        parameter.grad = torch.zeros_like(parameter)
+    _set_rates(torch_optimizer, dict.fromkeys(GROUPS, DECAY_RATE))
+    torch_optimizer.step()
+    return {f"decay.{n}": p.detach().numpy().copy() for n, p in model.trainable().items()}
+
+
+def _torch_optimizer(model: Model, optimizer: Optimizer) -> torch.optim.Optimizer:
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.trainable().items():
+        groups.setdefault((group_of(name), parameter.dim() > 1), []).append(parameter)
+    return optimizer.reference(
+        [
+            {"params": params, "group": group, "weight_decay": optimizer.weight_decay * decays}
+            for (group, decays), params in groups.items()
+        ]
+    )
+
+
+def _set_rates(torch_optimizer: torch.optim.Optimizer, rates: dict[str, float]) -> None:
+    for group in torch_optimizer.param_groups:
+        group["lr"] = rates[group["group"]]
+
+
+def _gradient(parameter: nn.Parameter) -> np.ndarray:
+    grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    return grad.detach().numpy().copy()
+
+
+def _sampled(expected: Arrays, random: np.random.Generator) -> Arrays:
+    """Keep 256 entries and the norm of each large tensor instead of the whole."""
+    result: Arrays = {}
+    for key, array in expected.items():
+        kind, _, name = key.partition(".")
+        if kind not in ("gradient", "end", "decay") or array.size <= SAMPLED_ABOVE:
+            result[key] = array
+            continue
+        drawn = random.choice(array.size, SAMPLES, replace=False)
+        indices = result.setdefault(f"sample.{name}", np.sort(drawn).astype(np.int64))
+        result[key] = array.reshape(-1)[indices]
+        if kind != "decay":
+            result[f"norm.{key}"] = np.array([np.linalg.norm(array)], np.float32)
+    return result
+
+
+def _perturb(model: Model, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.trainable().values():
+            parameter += torch.randn(parameter.shape, generator=generator) * _PERTURBATION
+
+
+def _load(model: Model, values: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in model.trainable().items():
+            parameter.copy_(values[name])
+
+
+@contextmanager
+def _restored(model: Model) -> Iterator[None]:
+    before = {name: p.detach().clone() for name, p in model.trainable().items()}
+    try:
+        yield
+    finally:
+        _load(model, before)
+        for parameter in model.trainable().values():
+            parameter.grad = None
+
+
+@contextmanager
+def _count_ties(model: Model) -> Iterator[list[int]]:
+    """Count decisions of modules with a `tie_margin(x)` that are closer than 1e-5 to a tie."""
+    ties = [0]
+
+    def count(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        ties[0] += int((module.tie_margin(args[0].detach()) < TIE).sum())
+
+    deciding = [m for m in model.modules() if hasattr(m, "tie_margin")]
+    hooks = [module.register_forward_pre_hook(count) for module in deciding]
+    try:
+        yield ties
+    finally:
+        for hook in hooks:
+            hook.remove()

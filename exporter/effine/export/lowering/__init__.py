@@ -1,0 +1,1 @@
+"""Lowering: a captured graph becomes an ExecuTorch program."""

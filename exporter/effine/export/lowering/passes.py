@@ -1,0 +1,183 @@
+"""Graph passes: rewrite a captured ATen graph into a form that XNNPACK takes whole.
+
+Each pass is a function of a graph module. They rely on `meta["val"]` for shapes and
+set it on every node that they create.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+aten = torch.ops.aten
+
+_COPIES = {
+    aten.clone.default,
+    aten.detach.default,
+    aten.alias.default,
+    aten.lift_fresh_copy.default,
+}
+_RESHAPES = {
+    aten.view_copy.default,
+    aten.view.default,
+    aten.reshape.default,
+    aten._unsafe_view.default,
+    aten.unsqueeze.default,
+    aten.squeeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.flatten.using_ints,
+}
+_PERMUTES = {aten.permute.default, aten.t.default}
+_CONTIGUOUS = {
+    **dict.fromkeys(_PERMUTES, aten.permute_copy.default),
+    aten.expand.default: aten.expand_copy.default,
+}
+
+
+def run_passes(graph: fx.GraphModule) -> None:
+    """Apply all passes in place."""
+    for rewrite in (
+        drop_copies,
+        merge_common_subexpressions,
+        canonicalise_reshapes,
+        fold_permutes,
+        sums_to_products,
+        products_to_linear,
+        merge_common_subexpressions,
+    ):
+        rewrite(graph)
+        graph.graph.eliminate_dead_code()
+    graph.graph.lint()
+    graph.recompile()
+
+
+def drop_copies(graph: fx.GraphModule) -> None:
+    """Remove copies, which change nothing in a pure function, and the strided views they fix.
+
+    Permutes and expands are written as operators with a contiguous result, as the
+    runtime executes them.
+    """
+    for node in _calls(graph, _COPIES):
+        node.replace_all_uses_with(node.args[0])
+        graph.graph.erase_node(node)
+    for node in _calls(graph, set(_CONTIGUOUS)):
+        arguments = [_order(node)] if node.target in _PERMUTES else list(node.args[1:])
+        _replace(graph, node, _CONTIGUOUS[node.target], node.args[0], *arguments)
+
+
+def canonicalise_reshapes(graph: fx.GraphModule) -> None:
+    """Make every reshape one view of its first unreshaped ancestor, or nothing."""
+    for node in _calls(graph, _RESHAPES):
+        source = node.args[0]
+        while source.target in _RESHAPES:
+            source = source.args[0]
+        shape = list(node.meta["val"].shape)
+        if shape == list(source.meta["val"].shape):
+            node.replace_all_uses_with(source)
+        else:
+            _replace(graph, node, aten.view_copy.default, source, shape)
+
+
+def fold_permutes(graph: fx.GraphModule) -> None:
+    """Compose a permute of a permute; drop it where nothing moves."""
+    for node in _calls(graph, {aten.permute_copy.default}):
+        source, order = node.args[0], _order(node)
+        if source.target is aten.permute_copy.default:
+            order = [_order(source)[axis] for axis in order]
+            source = source.args[0]
+        if order == sorted(order):
+            node.replace_all_uses_with(source)
+        else:
+            _replace(graph, node, aten.permute_copy.default, source, order)
+
+
+def sums_to_products(graph: fx.GraphModule) -> None:
+    """Write sums over the rows or along the last axis as products with ones."""
+    for node in _calls(graph, {aten.sum.dim_IntList}):
+        x, axes = node.args[0], node.args[1]
+        shape = x.meta["val"].shape
+        if x.meta["val"].dtype != torch.float32 or len(axes) != 1 or len(shape) < 2:
+            continue
+        axis = axes[0] % len(shape)
+        with graph.graph.inserting_before(node):
+            if axis == len(shape) - 1:
+                summed = _call(graph, aten.linear.default, x, _ones(graph, (1, shape[-1])))
+            elif axis == 0 and len(shape) == 2:
+                summed = _call(graph, aten.mm.default, _ones(graph, (1, shape[0])), x)
+            else:
+                continue
+            if summed.meta["val"].shape != node.meta["val"].shape:
+                summed = _call(graph, aten.view_copy.default, summed, list(node.meta["val"].shape))
+        node.replace_all_uses_with(summed)
+
+
+def products_to_linear(graph: fx.GraphModule) -> None:
+    """Write products with a transposed matrix as linear, so that each weight is stored once."""
+    for node in _calls(graph, {aten.mm.default, aten.addmm.default}):
+        bias, x, weight = (None, *node.args) if node.target is aten.mm.default else node.args
+        if weight.target is aten.permute_copy.default:
+            _replace(graph, node, aten.linear.default, x, weight.args[0], bias)
+        elif bias is not None:
+            with graph.graph.inserting_before(node):
+                product = _call(graph, aten.mm.default, x, weight)
+            _replace(graph, node, aten.add.Tensor, product, bias)
+
+
+def merge_common_subexpressions(graph: fx.GraphModule) -> None:
+    """Compute equal expressions once."""
+    seen: dict[Any, fx.Node] = {}
+    for node in list(graph.graph.nodes):
+        if node.op not in ("call_function", "get_attr"):
+            continue
+        key = (node.op, node.target, _freeze(node.args), _freeze(node.kwargs))
+        first = seen.setdefault(key, node)
+        if first is not node:
+            node.replace_all_uses_with(first)
+            graph.graph.erase_node(node)
+
+
+def _calls(graph: fx.GraphModule, targets: set[Callable[..., Any]]) -> list[fx.Node]:
+    return [n for n in graph.graph.nodes if n.op == "call_function" and n.target in targets]
+
+
+def _order(node: fx.Node) -> list[int]:
+    rank = len(node.meta["val"].shape)
+    return [1, 0] if node.target is aten.t.default else [axis % rank for axis in node.args[1]]
+
+
+def _replace(graph: fx.GraphModule, node: fx.Node, target: Callable[..., Any], *args: Any) -> None:
+    with graph.graph.inserting_before(node):
+        new = _call(graph, target, *args)
+    node.replace_all_uses_with(new)
+    graph.graph.erase_node(node)
+
+
+def _call(graph: fx.GraphModule, target: Callable[..., Any], *args: Any) -> fx.Node:
+    node = graph.graph.call_function(target, args)
+    values = fx.node.map_arg(args, lambda arg: arg.meta["val"])
+    node.meta["val"] = target(*values)
+    return node
+
+
+def _ones(graph: fx.GraphModule, shape: tuple[int, ...]) -> fx.Node:
+    name = "_ones_" + "x".join(map(str, shape))
+    if not hasattr(graph, name):
+        graph.register_buffer(name, torch.ones(shape))
+    node = graph.graph.get_attr(name)
+    fake = next(n.meta["val"].fake_mode for n in graph.graph.nodes if n.op == "placeholder")
+    node.meta["val"] = fake.from_tensor(torch.ones(shape))
+    return node
+
+
+def _freeze(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return tuple(_freeze(item) for item in value)
+    if isinstance(value, dict):
+        return tuple(sorted((key, _freeze(item)) for key, item in value.items()))
+    if isinstance(value, Tensor):
+        return id(value)
+    return (type(value).__name__, value)

@@ -1,0 +1,156 @@
+"""ExecuTorch programs from captured graphs, delegated to XNNPACK."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from unittest import mock
+
+import torch
+from executorch.exir import (
+    EdgeCompileConfig,
+    ExecutorchBackendConfig,
+    ExecutorchProgramManager,
+    memory,
+    to_edge_transform_and_lower,
+)
+from executorch.exir._serialize._cord import Cord
+from executorch.exir._serialize._named_data_store import NamedDataStore
+from executorch.exir._serialize.data_serializer import DataPayload
+from executorch.exir.delegate import executorch_call_delegate
+from executorch.exir.passes import MemoryPlanningPass
+from executorch.exir.passes.external_constants_pass import delegate_external_constants_pass_unlifted
+from executorch.extension.flat_tensor.serialize.serialize import FlatTensorSerializer
+from torch import fx
+
+from effine.export.capture import Captured, attribute
+from effine.export.lowering.partition import partitioner
+from effine.export.lowering.passes import run_passes
+
+WEIGHTS = "backbone"
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A program and the shared weights that it reads.
+
+    Args:
+        program: the bytes of the .pte file.
+        weights: the bytes of a .ptd file with this program's weights, or None.
+        delegates: XNNPACK delegates of each method.
+        portable: operators left outside delegates, with their count, for each method.
+    """
+
+    program: bytes
+    weights: bytes | None
+    delegates: dict[str, int]
+    portable: dict[str, dict[str, int]]
+
+
+def lower(methods: Mapping[str, Captured], shared: set[str]) -> Lowered:
+    """Lower captured graphs into one program with a method for each.
+
+    Args:
+        methods: method name to captured graph.
+        shared: names of the frozen tensors that go into the shared weight file;
+            other constants stay inside the program.
+    """
+    attributes = {attribute(name) for name in shared}
+
+    def tag(node: fx.Node) -> str | None:
+        return WEIGHTS if str(node.target).removeprefix("b_") in attributes else None
+
+    exported = {}
+    with _shared_histories():
+        for name, captured in methods.items():
+            run_passes(captured.graph)
+            inputs = tuple(captured.inputs.values())
+            unlifted = torch.export.export(captured.graph, inputs).module()
+            delegate_external_constants_pass_unlifted(unlifted, gen_tag_fn=tag)
+            exported[name] = torch.export.export(unlifted, inputs)
+        edge = to_edge_transform_and_lower(
+            exported,
+            partitioner={name: [partitioner()] for name in exported},
+            compile_config=EdgeCompileConfig(_check_ir_validity=False),
+            constant_methods=_training_module_constants(methods),
+        )
+        manager = edge.to_executorch(
+            ExecutorchBackendConfig(
+                external_constants=tag,
+                memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False),
+            )
+        )
+    graphs = {name: manager.exported_program(name).graph for name in methods}
+    return Lowered(
+        manager.buffer,
+        _weights(manager),
+        {name: _count_delegates(graph) for name, graph in graphs.items()},
+        {name: _count_portable(graph) for name, graph in graphs.items()},
+    )
+
+
+def merge_weights(parts: Iterable[bytes]) -> bytes:
+    """One weight file with the union of what several programs need, each tensor once."""
+    serializer = FlatTensorSerializer()
+    union = NamedDataStore()
+    for part in parts:
+        payload = serializer.deserialize(Cord(part))
+        for key, entry in payload.named_data.items():
+            union.add_named_data(
+                key,
+                payload.buffers[entry.buffer_index],
+                external_tag=WEIGHTS,
+                tensor_layout=entry.tensor_layout,
+            )
+    merged = union.get_named_data_store_output()
+    named = dict(sorted(merged.external_data.get(WEIGHTS, {}).items()))
+    return bytes(serializer.serialize(DataPayload(buffers=merged.buffers, named_data=named)))
+
+
+def _training_module_constants(methods: Mapping[str, Captured]) -> dict[str, int | str]:
+    """What Android's TrainingModule asks a program for; it then runs any method.
+
+    The indices say that no output is a gradient or a parameter.
+    """
+    constants: dict[str, int | str] = {}
+    for name, captured in methods.items():
+        outputs = len(captured.outputs)
+        constants[f"__et_training_gradients_index_{name}"] = outputs
+        constants[f"__et_training_parameters_index_{name}"] = outputs
+        constants[f"__et_training_fqn_{name}"] = "none"
+    return constants
+
+
+def _weights(manager: ExecutorchProgramManager) -> bytes | None:
+    with TemporaryDirectory() as folder:
+        manager.write_tensor_data_to_file(folder)
+        file = Path(folder, f"{WEIGHTS}.ptd")
+        return file.read_bytes() if file.exists() else None
+
+
+def _count_delegates(graph: fx.Graph) -> int:
+    return sum(node.target is executorch_call_delegate for node in graph.nodes)
+
+
+def _count_portable(graph: fx.Graph) -> dict[str, int]:
+    plumbing = (executorch_call_delegate, operator.getitem, memory.alloc, memory.view)
+    calls = [n for n in graph.nodes if n.op == "call_function" and n.target not in plumbing]
+    return dict(Counter(str(node.target) for node in calls))
+
+
+@contextmanager
+def _shared_histories() -> Iterator[None]:
+    """Let torch.fx share each node's history instead of copying it at every pass.
+
+    The histories grow with each pass, and copying them is a third of the lowering time.
+    """
+    shallow = SimpleNamespace(copy=copy.copy, deepcopy=lambda history: history)
+    with mock.patch.object(torch.fx.traceback, "copy", shallow):
+        yield

@@ -1,0 +1,75 @@
+"""Tasks: one file each with the head, the loss per example and the labels' form.
+
+Metrics are computed where training happens, so they live in the runtime under the
+task's name (`effine.runtime.metrics`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from effine.export.errors import ExportError
+
+
+class Task:
+    """What the model is trained to predict.
+
+    Args:
+        outputs: the number of the head's rows in use.
+        spare: rows beyond them that a device may claim for labels of its own.
+    """
+
+    name: ClassVar[str]
+    label_dtype: ClassVar[torch.dtype]
+
+    def __init__(self, outputs: int, spare: int = 0) -> None:
+        self.outputs = outputs
+        self.spare = spare
+
+    def head(self, hidden: int) -> nn.Linear:
+        """The linear layer from sentence vectors [B, d] to logits [B, outputs + spare]."""
+        head = nn.Linear(hidden, self.outputs + self.spare)
+        nn.init.normal_(head.weight, std=0.02)
+        nn.init.zeros_(head.bias)
+        return head
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of each example, [B], in tensor code that can be captured."""
+        raise NotImplementedError
+
+    def reference_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The same loss by PyTorch's own function, for the golden run."""
+        raise NotImplementedError
+
+
+_TASKS: dict[str, type[Task]] = {}
+
+
+def task(cls: type[Task]) -> type[Task]:
+    """Register a task by its name."""
+    _TASKS[cls.name] = cls
+    return cls
+
+
+def known_tasks() -> dict[str, type[Task]]:
+    """All tasks by name, sorted."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return dict(sorted(_TASKS.items()))
+
+
+def make_task(name: str, outputs: int, spare: int = 0) -> Task:
+    """Build a task by name.
+
+    Raises:
+        ExportError: the name is unknown.
+    """
+    cls = known_tasks().get(name)
+    if cls is None:
+        raise ExportError(f"--task {name}: not a task; known: {', '.join(known_tasks())}")
+    return cls(outputs, spare)

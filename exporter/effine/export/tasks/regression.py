@@ -1,0 +1,31 @@
+"""A score, for one text or a pair."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from effine.export.errors import ExportError
+from effine.export.tasks import Task, task
+
+
+@task
+class Regression(Task):
+    """Squared error on one output."""
+
+    name = "regression"
+    label_dtype = torch.float32
+
+    def __init__(self, outputs: int = 1, spare: int = 0) -> None:
+        if spare:
+            raise ExportError("--spare-labels: regression has no labels")
+        super().__init__(outputs)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Squared error of logits [B, 1] and labels [B] (float32)."""
+        error = logits.view(-1) - labels
+        return error * error
+
+    def reference_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Squared error by PyTorch."""
+        return nn.functional.mse_loss(logits[:, 0], labels, reduction="none")

@@ -1,0 +1,92 @@
+"""The ExecuTorch engine, over the Python binding of the stock runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import redirect_stderr
+from functools import cached_property
+from io import StringIO
+from typing import Any
+
+import numpy as np
+import torch
+from effine.runtime.artifact import Artifact
+from effine.runtime.manifest import ProgramMethod
+
+from effine.runtime.engines import Arrays
+from effine.runtime.errors import EngineError
+
+with redirect_stderr(StringIO()):
+    from executorch.extension.pybindings import portable_lib
+    from executorch.runtime import Method, Program, Runtime, Verification
+
+
+class ExecuTorchEngine:
+    """Runs an artifact's programs; methods are loaded when they are first needed.
+
+    Args:
+        artifact: a verified artifact.
+        threads: size of the process-wide thread pool; by default ExecuTorch's own choice.
+    """
+
+    def __init__(self, artifact: Artifact, threads: int | None = None) -> None:
+        self._artifact = artifact
+        self._programs: dict[str, Program] = {}
+        self._methods: dict[str, Method] = {}
+        if threads is not None:
+            set_threads(threads)
+
+    @cached_property
+    def _runtime(self) -> Runtime:
+        return Runtime.get()
+
+    def run(self, method: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        """Execute a program method; see `Engine.run`."""
+        spec = self._artifact.manifest.method(method)
+        arguments = [torch.from_numpy(array) for array in _check(method, spec, inputs)]
+        loaded = self._methods.get(method) or self._load(method)
+        try:
+            outputs = loaded.execute(arguments)
+        except RuntimeError as error:
+            raise EngineError(f"{method}: ExecuTorch failed: {error}") from error
+        named = zip(spec.outputs, outputs, strict=True)
+        return {output.name: tensor.numpy() for output, tensor in named}
+
+    def _load(self, method: str) -> Method:
+        artifact = self._artifact
+        program = artifact.manifest.program_of(method)
+        try:
+            if program.file not in self._programs:
+                self._programs[program.file] = self._runtime.load_program(
+                    artifact.file(program.file),
+                    data_path=artifact.file("backbone.ptd"),
+                    verification=Verification.InternalConsistency,
+                )
+            loaded: Any = self._programs[program.file].load_method(method)
+        except RuntimeError as error:
+            raise EngineError(
+                f"{artifact.path}/{program.file}: method {method} can't be loaded: {error}"
+            ) from error
+        self._methods[method] = loaded
+        return loaded
+
+
+def set_threads(count: int) -> None:
+    """Set the size of ExecuTorch's process-wide thread pool."""
+    portable_lib._unsafe_reset_threadpool(count)
+
+
+def _check(method: str, spec: ProgramMethod, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """The inputs in program order; a wrong shape would abort inside the runtime."""
+    ordered = []
+    for wanted in spec.inputs:
+        array = inputs.get(wanted.name)
+        if array is None:
+            raise EngineError(f"{method}: input {wanted.name} is missing")
+        if array.shape != tuple(wanted.shape) or array.dtype != wanted.dtype:
+            raise EngineError(
+                f"{method}: input {wanted.name} is {array.dtype}{list(array.shape)}, "
+                f"expected {wanted.dtype}{list(wanted.shape)}"
+            )
+        ordered.append(np.ascontiguousarray(array))
+    return ordered

@@ -1,0 +1,145 @@
+"""One state over one artifact: a single update, logits, and labels added on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from effine.runtime.artifact import Artifact
+from effine.runtime.metrics import evaluate
+
+from effine.runtime.dataset import Dataset
+from effine.runtime.engines import Arrays, Engine
+from effine.runtime.errors import DataError
+from effine.runtime.features import FeatureSource
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A label with the probabilities of all labels, or a score."""
+
+    label: str | None
+    probabilities: dict[str, float]
+    score: float | None = None
+
+
+class Learner:
+    """Moves tensors between features, state and programs; knows no method.
+
+    Args:
+        artifact: a verified artifact.
+        engine: what executes its programs.
+        features: where features come from.
+    """
+
+    def __init__(self, artifact: Artifact, engine: Engine, features: FeatureSource) -> None:
+        self.artifact = artifact
+        self.manifest = artifact.manifest
+        self.engine = engine
+        self.features = features
+        self.labels = list(self.manifest.task.labels)
+        self.state = artifact.initial_state()
+
+    def reset(self) -> None:
+        """Go back to the initial state; labels added on the device stay."""
+        self.state = self.artifact.initial_state()
+        self._switch_on(range(len(self.manifest.task.labels), len(self.labels)))
+
+    def zero_moments(self) -> None:
+        """Forget the optimizer's moments, keep the parameters."""
+        for entry in self.manifest.state:
+            if entry.role == "moment":
+                self.state[entry.name] = np.zeros_like(self.state[entry.name])
+
+    def parameters(self) -> Arrays:
+        """The trained parameters alone."""
+        return {entry.name: self.state[entry.name] for entry in self.manifest.parameters}
+
+    def update(
+        self, data: Dataset, indices: Sequence[int], rates: Mapping[str, np.float32], step: int
+    ) -> float | None:
+        """Train on one batch.
+
+        Args:
+            rates: the learning rate of each parameter group.
+            step: updates since the moments were zero, this one included.
+
+        Returns:
+            The loss, or None if it or the new state isn't finite; the state is then
+            the old one.
+        """
+        batch = self.manifest.shapes.batch
+        seq = int(data.seqs[indices].max())
+        name, _ = self.manifest.train_method(seq)
+        weights = _padded(data.weights[indices], batch)
+        inputs = {
+            **self.features.batch([data.tokens[i] for i in indices], batch, seq),
+            **self.state,
+            "labels": _padded(data.labels[indices], batch),
+            "example_weight": weights,
+            "weight_sum": np.array([weights.sum()], np.float32),
+            "step": np.array([step], np.float32),
+            **{f"learning_rate.{group}": np.array([r], np.float32) for group, r in rates.items()},
+        }
+        outputs = self.engine.run(name, inputs)
+        state = {key: outputs[key] for key in self.state}
+        loss = float(outputs["loss"][0])
+        if not np.isfinite(loss) or not all(np.isfinite(a).all() for a in state.values()):
+            return None
+        self.state = state
+        return loss
+
+    def logits(self, data: Dataset) -> np.ndarray:
+        """Logits [N, C] of the labels in use, computed in batches of similar length."""
+        batch = 1 if len(data) == 1 else self.manifest.shapes.batch
+        order = np.argsort(data.seqs, kind="stable")
+        rows: dict[int, np.ndarray] = {}
+        for start in range(0, len(order), batch):
+            indices = order[start : start + batch].tolist()
+            seq = int(data.seqs[indices].max())
+            name, _ = self.manifest.predict_method(batch, seq)
+            inputs = self.features.batch([data.tokens[i] for i in indices], batch, seq)
+            logits = self.engine.run(name, {**inputs, **self.state})["logits"]
+            rows.update(zip(indices, logits, strict=False))
+        return np.stack([rows[i] for i in range(len(data))])[:, : max(1, len(self.labels))]
+
+    def metrics(self, data: Dataset, logits: np.ndarray) -> dict[str, float]:
+        """The task's metrics for logits [N, C]."""
+        return evaluate(self.manifest.task.name, logits, data.labels)
+
+    def prediction(self, logits: np.ndarray) -> Prediction:
+        """Turn one row of logits into a label with probabilities, or a score."""
+        if self.manifest.task.name == "regression":
+            return Prediction(None, {}, float(logits[0]))
+        shares = np.exp(logits.astype(np.float64) - logits.max())
+        shares /= shares.sum()
+        named = {label: float(share) for label, share in zip(self.labels, shares, strict=True)}
+        return Prediction(self.labels[int(shares.argmax())], named)
+
+    def add_label(self, name: str) -> None:
+        """Claim a spare row of the head for a new label.
+
+        Raises:
+            DataError: the label exists, or no spare row is left.
+        """
+        task = self.manifest.task
+        if name in self.labels:
+            raise DataError(f"label '{name}' exists already")
+        if len(self.labels) == len(task.labels) + task.spare_labels:
+            raise DataError(
+                f"no spare row left for label '{name}'; export again with --spare-labels"
+            )
+        self.labels.append(name)
+        self._switch_on([len(self.labels) - 1])
+
+    def _switch_on(self, rows: Sequence[int]) -> None:
+        bias = self.state["head.bias"].copy()
+        bias[list(rows)] = 0.0
+        self.state["head.bias"] = bias
+
+
+def _padded(values: np.ndarray, size: int) -> np.ndarray:
+    padded = np.zeros(size, values.dtype)
+    padded[: len(values)] = values
+    return padded

@@ -1,0 +1,85 @@
+"""The tasks' metrics, in numpy alone so that a phone's host can compute the same."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from effine.runtime.errors import EffineError
+
+_MAIN = {"classification": "accuracy", "regression": "pearson"}
+
+
+def main_metric(task: str) -> str:
+    """The metric that decides which epoch was best.
+
+    Raises:
+        EffineError: the task is unknown.
+    """
+    if task not in _MAIN:
+        raise EffineError(f"task '{task}' is unknown; use one of {', '.join(_MAIN)}")
+    return _MAIN[task]
+
+
+def evaluate(task: str, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """All metrics of a task, the main one first.
+
+    Args:
+        outputs: logits [N, C], or predicted scores [N, 1] or [N]; N at least 1.
+        labels: [N] class positions, or scores.
+
+    Raises:
+        EffineError: the task is unknown.
+    """
+    if main_metric(task) == "accuracy":
+        predicted = outputs.argmax(axis=1)
+        return {"accuracy": accuracy(predicted, labels), "macro_f1": macro_f1(predicted, labels)}
+    scores = outputs.reshape(-1).astype(np.float64)
+    targets = labels.astype(np.float64)
+    return {
+        "pearson": pearson(scores, targets),
+        "spearman": spearman(scores, targets),
+        "mse": float(np.square(scores - targets).mean()),
+    }
+
+
+def accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """The share of right predictions; both [N]."""
+    return float((predicted == labels).mean())
+
+
+def macro_f1(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """The mean F1 over the classes that occur in labels or predictions; both [N]."""
+    scores = []
+    for name in np.union1d(predicted, labels):
+        right = np.count_nonzero((predicted == name) & (labels == name))
+        named = np.count_nonzero(predicted == name) + np.count_nonzero(labels == name)
+        scores.append(2 * right / named)
+    return float(np.mean(scores))
+
+
+def pearson(a: np.ndarray, b: np.ndarray) -> float:
+    """The linear correlation of two [N]; 0 if either is constant."""
+    if (a == a[0]).all() or (b == b[0]).all():
+        return 0.0
+    x, y = _direction(a), _direction(b)
+    return float(np.clip(x @ y, -1.0, 1.0))
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """The rank correlation of two [N], ties sharing their mean rank; 0 if either is constant."""
+    return pearson(_ranks(a), _ranks(b))
+
+
+def _direction(values: np.ndarray) -> np.ndarray:
+    """Deviations from the mean, of norm 1; scaled first so that their squares don't vanish."""
+    deviations = values.astype(np.float64) - values.mean(dtype=np.float64)
+    deviations /= np.abs(deviations).max()
+    normed: np.ndarray = deviations / np.linalg.norm(deviations)
+    return normed
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: np.ndarray = (last - (counts - 1) / 2)[inverse]
+    return ranks

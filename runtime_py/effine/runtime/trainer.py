@@ -1,0 +1,412 @@
+"""Training, evaluation and prediction on an artifact: what a phone does, in Python."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from effine.runtime.artifact import Artifact
+from effine.runtime.checkpoint import Checkpoint, resume_differences
+from effine.runtime.data import Source
+from effine.runtime.manifest import Manifest
+from effine.runtime.metrics import main_metric
+from effine.runtime.order import batches
+from effine.runtime.schedule import rate
+
+from effine.runtime.dataset import Dataset, load_dataset
+from effine.runtime.engines import Arrays, Engine
+from effine.runtime.errors import CheckpointError
+from effine.runtime.feature_cache import DEFAULT_BOUND, FeatureCache
+from effine.runtime.features import FeatureSource
+from effine.runtime.learner import Learner, Prediction
+from effine.runtime.report import Epoch, Report, diagnose
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Hyper-parameters of a run.
+
+    Args:
+        piece_rate, head_rate: peak learning rates of the two parameter groups.
+        schedule: `constant`, `linear` or `cosine`, after a linear warm-up.
+        warmup: share of the updates that warm up.
+        class_weights: `balanced` to weight examples against the label frequencies.
+        patience: stop after this many epochs without a better metric; 0 never stops.
+        keep_best: end with the parameters of the epoch with the best metric.
+    """
+
+    epochs: int
+    piece_rate: float
+    head_rate: float
+    schedule: str
+    warmup: float
+    seed: int = 0
+    class_weights: str | None = None
+    patience: int = 0
+    keep_best: bool = True
+
+    @classmethod
+    def from_recipe(cls, manifest: Manifest, **chosen: Any) -> Settings:
+        """The artifact's recipe with the given settings in place of its own."""
+        given = {name: value for name, value in chosen.items() if value is not None}
+        return cls(**(dataclasses.asdict(manifest.recipe) | given))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Handed to callbacks after every update; `metrics` only at the end of an epoch."""
+
+    update: int
+    total: int
+    epoch: int
+    loss: float | None
+    metrics: dict[str, float] | None = None
+
+
+Callback = Callable[[Progress], None]
+
+
+@dataclass
+class Run:
+    """Where a run stands; with the state this is what a checkpoint holds."""
+
+    settings: Settings
+    fingerprint: str = ""
+    total: int = 0
+    epoch: int = 0
+    cursor: int = 0
+    update: int = 0
+    step: int = 0
+    best_metric: float | None = None
+    best: Arrays | None = None
+    patience_left: int = 0
+    report: Report = field(default_factory=Report)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the metric hasn't improved for `patience` epochs."""
+        return self.settings.patience > 0 and self.patience_left <= 0
+
+
+class Trainer:
+    """Trains an artifact and predicts with what it learned.
+
+    Args:
+        artifact: the artifact or its directory.
+        engine: what executes the programs; ExecuTorch by default.
+        threads: size of ExecuTorch's thread pool.
+        cache: a file for the feature cache, kept between runs; True for a temporary
+            one, False to recompute features every time.
+        cache_bound: largest size of the cache in bytes.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact | str | Path,
+        *,
+        engine: Engine | None = None,
+        threads: int | None = None,
+        cache: Path | bool = True,
+        cache_bound: int = DEFAULT_BOUND,
+    ) -> None:
+        self.artifact = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
+        self._manifest = self.artifact.manifest
+        if engine is None:
+            from effine.runtime.engines.executorch import ExecuTorchEngine
+
+            engine = ExecuTorchEngine(self.artifact, threads)
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        features = FeatureSource(self.artifact, engine, self._open_cache(cache, cache_bound))
+        self._learner = Learner(self.artifact, engine, features)
+        self._cancelled = threading.Event()
+        self._run = Run(Settings.from_recipe(self._manifest))
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels in head order, those added on the device last."""
+        return self._learner.labels
+
+    @property
+    def state(self) -> Arrays:
+        """The current parameters and moments by name, in manifest order."""
+        return self._learner.state
+
+    def fit(
+        self,
+        data: Source,
+        *,
+        eval: Source | None = None,
+        callbacks: Sequence[Callback] = (),
+        checkpoint: Path | str | None = None,
+        checkpoint_every: int = 50,
+        **settings: Any,
+    ) -> Report:
+        """Train from the artifact's initial state; other arguments are those of `Settings`.
+
+        Args:
+            data: a file, or examples in memory.
+            eval: data for the metric that early stopping and keep-best go by.
+            checkpoint: a file that is rewritten every `checkpoint_every` updates, after
+                each epoch, and on cancellation.
+
+        Raises:
+            DataError: the data can't be used.
+        """
+        self._learner.reset()
+        return self._start(data, eval, settings, callbacks, checkpoint, checkpoint_every)
+
+    def continue_with(
+        self,
+        data: Source,
+        *,
+        eval: Source | None = None,
+        callbacks: Sequence[Callback] = (),
+        checkpoint: Path | str | None = None,
+        checkpoint_every: int = 50,
+        **settings: Any,
+    ) -> Report:
+        """Train from the learned parameters on other data, with a new schedule; see `fit`."""
+        self._learner.zero_moments()
+        return self._start(data, eval, settings, callbacks, checkpoint, checkpoint_every)
+
+    def resume(
+        self,
+        path: Path | str,
+        data: Source,
+        *,
+        eval: Source | None = None,
+        callbacks: Sequence[Callback] = (),
+        checkpoint_every: int = 50,
+        **settings: Any,
+    ) -> Report:
+        """Go on with an interrupted run, bit for bit as if it had not been interrupted.
+
+        Settings that are not given are those of the checkpoint.
+
+        Raises:
+            IncompatibleCheckpoint: the checkpoint belongs to another artifact.
+            CheckpointError: data or settings differ from those of the run.
+        """
+        saved = self.load(path)
+        given = {name: value for name, value in settings.items() if value is not None}
+        chosen = dataclasses.replace(self._run.settings, **given)
+        train, dev = self._datasets(data, eval, chosen)
+        differences = resume_differences(
+            saved, settings=dataclasses.asdict(chosen), data_fingerprint=_fingerprint(train, dev)
+        )
+        if differences:
+            raise CheckpointError(
+                f"{path}: can't resume: {'; '.join(differences)}; use the same, or continue instead"
+            )
+        self._run.report.cancelled = False
+        return self._train(train, dev, callbacks, Path(path), checkpoint_every)
+
+    def cancel(self) -> None:
+        """Stop after the current update; may be called from a callback or another thread."""
+        self._cancelled.set()
+
+    def save(self, path: Path | str) -> None:
+        """Write a checkpoint: everything needed to predict, to resume or to continue.
+
+        Raises:
+            StateError: the file can't be written; an older file there is intact.
+        """
+        run = self._run
+        Checkpoint.of(
+            self._manifest,
+            state=self._learner.state,
+            best_state=run.best,
+            phase="train",
+            policy={},
+            step=run.step,
+            update=run.update,
+            total_updates=run.total,
+            epoch=run.epoch,
+            cursor=run.cursor,
+            seed=run.settings.seed,
+            data_fingerprint=run.fingerprint,
+            settings=dataclasses.asdict(run.settings),
+            best_metric=run.best_metric,
+            patience_left=run.patience_left,
+            labels=tuple(self.labels),
+            report=run.report.to_dict(),
+        ).save(Path(path))
+
+    def load(self, path: Path | str) -> Checkpoint:
+        """Take over a checkpoint's state, to predict with it or to continue from it.
+
+        Raises:
+            IncompatibleCheckpoint: it belongs to another artifact.
+            CheckpointError: it is damaged.
+        """
+        saved = Checkpoint.load(Path(path), self._manifest)
+        self._learner.state = dict(saved.state)
+        self._learner.labels = list(saved.labels)
+        self._run = Run(
+            Settings(**saved.settings),
+            saved.data_fingerprint,
+            saved.total_updates,
+            saved.epoch,
+            saved.cursor,
+            saved.update,
+            saved.step,
+            saved.best_metric,
+            dict(saved.best_state) if saved.best_state else None,
+            saved.patience_left,
+            Report.from_dict(saved.report),
+        )
+        return saved
+
+    def add_label(self, name: str) -> None:
+        """Claim a spare row of the head for a new label; see `Learner.add_label`."""
+        self._learner.add_label(name)
+
+    def evaluate(self, data: Source) -> dict[str, float]:
+        """Metrics of the current parameters on labelled data."""
+        dataset = load_dataset(self.artifact, data, self.labels)
+        return self._learner.metrics(dataset, self._learner.logits(dataset))
+
+    def predict(self, data: Source) -> list[Prediction]:
+        """Predictions for texts, examples or a file, in order."""
+        dataset = load_dataset(self.artifact, data, self.labels, labelled=False)
+        return [self._learner.prediction(row) for row in self._learner.logits(dataset)]
+
+    def _start(
+        self,
+        data: Source,
+        eval: Source | None,
+        settings: dict[str, Any],
+        callbacks: Sequence[Callback],
+        checkpoint: Path | str | None,
+        every: int,
+    ) -> Report:
+        chosen = Settings.from_recipe(self._manifest, **settings)
+        train, dev = self._datasets(data, eval, chosen)
+        updates = chosen.epochs * len(self._order(train, chosen.seed, 0))
+        run = Run(chosen, _fingerprint(train, dev), updates, patience_left=chosen.patience)
+        run.report.samples, run.report.truncated = len(train), train.truncated
+        self._run = run
+        if dev is not None:
+            run.report.before = self._learner.metrics(dev, self._learner.logits(dev))
+        path = None if checkpoint is None else Path(checkpoint)
+        return self._train(train, dev, callbacks, path, every)
+
+    def _train(
+        self,
+        train: Dataset,
+        dev: Dataset | None,
+        callbacks: Sequence[Callback],
+        checkpoint: Path | None,
+        every: int,
+    ) -> Report:
+        self._cancelled.clear()
+        run = self._run
+        while run.epoch < run.settings.epochs and not run.exhausted:
+            order = self._order(train, run.settings.seed, run.epoch)
+            while run.cursor < len(order) and not self._cancelled.is_set():
+                loss = self._update(train, order[run.cursor])
+                run.cursor += 1
+                if checkpoint is not None and run.update % every == 0:
+                    self.save(checkpoint)
+                for callback in callbacks:
+                    callback(Progress(run.update, run.total, run.epoch + 1, loss))
+            if run.cursor < len(order):
+                run.report.cancelled = True
+                break
+            self._end_epoch(dev)
+            if checkpoint is not None:
+                self.save(checkpoint)
+            for callback in callbacks:
+                done = run.report.epochs[-1]
+                callback(Progress(run.update, run.total, done.epoch, done.loss, done.metrics))
+        self._finish(dev)
+        if checkpoint is not None:
+            self.save(checkpoint)
+        return run.report
+
+    def _update(self, train: Dataset, indices: Sequence[int]) -> float | None:
+        run, settings = self._run, self._run.settings
+        peaks = {"pieces": settings.piece_rate, "head": settings.head_rate}
+        rates = {
+            group: rate(settings.schedule, peak, run.update, run.total, settings.warmup)
+            for group, peak in peaks.items()
+        }
+        loss = self._learner.update(train, indices, rates, run.step + 1)
+        run.update += 1
+        if loss is None:
+            run.report.discarded.append({"update": run.update, "samples": list(indices)})
+            return None
+        run.step += 1
+        weight = float(train.weights[indices].sum())
+        run.report.loss_sum += loss * weight
+        run.report.weight_sum += weight
+        return loss
+
+    def _end_epoch(self, dev: Dataset | None) -> None:
+        """Evaluate, and remember the best parameters."""
+        run, report = self._run, self._run.report
+        run.epoch += 1
+        run.cursor = 0
+        mean = report.loss_sum / report.weight_sum if report.weight_sum else None
+        report.loss_sum = report.weight_sum = 0.0
+        metrics = {} if dev is None else self._learner.metrics(dev, self._learner.logits(dev))
+        report.epochs.append(Epoch(run.epoch, mean, metrics))
+        if dev is None:
+            return
+        metric = metrics[main_metric(self._manifest.task.name)]
+        if run.best_metric is None or metric > run.best_metric:
+            run.best_metric, run.patience_left = metric, run.settings.patience
+            if run.settings.keep_best:
+                run.best, report.best_epoch = self._learner.parameters(), run.epoch
+        else:
+            run.patience_left -= 1
+
+    def _finish(self, dev: Dataset | None) -> None:
+        run = self._run
+        if run.report.cancelled:
+            return
+        if run.best is not None:
+            self._learner.state |= run.best
+        cache = self._learner.features.cache
+        run.report.uncached = 0 if cache is None else cache.refused
+        initial = self.artifact.initial_state()
+        params = self._learner.parameters()
+        changed = any((initial[name] != array).any() for name, array in params.items())
+        predictions = None
+        if dev is not None and len(self.labels) > 1:
+            predictions = self._learner.logits(dev).argmax(axis=1)
+        run.report.warnings = diagnose(
+            run.report,
+            changed=changed,
+            predictions=predictions,
+            frozen_head=self._manifest.frozen_head,
+        )
+
+    def _datasets(
+        self, data: Source, eval: Source | None, settings: Settings
+    ) -> tuple[Dataset, Dataset | None]:
+        train = load_dataset(self.artifact, data, self.labels, class_weights=settings.class_weights)
+        dev = None if eval is None else load_dataset(self.artifact, eval, self.labels)
+        return train, dev
+
+    def _order(self, train: Dataset, seed: int, epoch: int) -> list[list[int]]:
+        return batches(train.seqs.tolist(), self._manifest.shapes.batch, seed, epoch)
+
+    def _open_cache(self, cache: Path | bool, bound: int) -> FeatureCache | None:
+        if cache is False or self._manifest.method_info.layers_below == 0:
+            return None
+        if cache is True:
+            self._scratch = tempfile.TemporaryDirectory(prefix="effine-")
+            cache = Path(self._scratch.name, "features.cache")
+        return FeatureCache(cache, self.artifact, bound)
+
+
+def _fingerprint(train: Dataset, dev: Dataset | None) -> str:
+    parts = train.fingerprint + ("" if dev is None else dev.fingerprint)
+    return hashlib.sha256(parts.encode()).hexdigest()

@@ -1,0 +1,71 @@
+"""Shared fixtures: tiny random backbones on disk, and the packaged MiniLM."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+from effine.export.backbones import Backbone, _packaged_minilm, load_backbone
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    DistilBertConfig,
+    DistilBertModel,
+    PreTrainedModel,
+)
+
+SIZES = {"hidden": 32, "layers": 2, "heads": 2, "width": 64, "positions": 64}
+
+
+def tiny_network(architecture: str, layers: int = 2) -> PreTrainedModel:
+    """A small random transformers model that uses MiniLM's vocabulary."""
+    torch.manual_seed(0)
+    if architecture == "bert":
+        return BertModel(
+            BertConfig(
+                vocab_size=30522,
+                hidden_size=SIZES["hidden"],
+                num_hidden_layers=layers,
+                num_attention_heads=SIZES["heads"],
+                intermediate_size=SIZES["width"],
+                max_position_embeddings=SIZES["positions"],
+                initializer_range=0.1,
+            )
+        ).eval()
+    return DistilBertModel(
+        DistilBertConfig(
+            vocab_size=30522,
+            dim=SIZES["hidden"],
+            n_layers=layers,
+            n_heads=SIZES["heads"],
+            hidden_dim=SIZES["width"],
+            max_position_embeddings=SIZES["positions"],
+            initializer_range=0.1,
+        )
+    ).eval()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Directories of tiny models by architecture."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("models")
+    tokenizer = AutoTokenizer.from_pretrained(_packaged_minilm())
+    paths = {}
+    for architecture in ("bert", "distilbert"):
+        paths[architecture] = folder / f"tiny-{architecture}"
+        tiny_network(architecture).save_pretrained(paths[architecture])
+        tokenizer.save_pretrained(paths[architecture])
+    return paths
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Backbone:
+    """The packaged MiniLM; tests must not change it."""
+    return load_backbone("minilm")

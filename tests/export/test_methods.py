@@ -1,0 +1,307 @@
+"""Methods against what others wrote: peft, nn.GRU, a per-token gather, PyTorch itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_network
+from effine.export.backbones import encoder_from
+from effine.export.encoder import Encoder
+from effine.export.errors import ExportError
+from effine.export.methods import known_methods, make_method
+from effine.export.methods.read import DepthGRU
+from effine.export.methods.spartan import Memory
+from effine.export.model import Model
+from effine.export.tasks import make_task
+from torch import nn
+
+METHODS = sorted(known_methods())
+
+
+def model_of(name: str, options=None, first_layer=None, pooling="mean", layers=2) -> Model:
+    encoder = encoder_from(tiny_network("bert", layers))
+    encoder.pooling = pooling
+    return Model(encoder, make_method(name, options, first_layer), make_task("classification", 3))
+
+
+def tokens_of(encoder: Encoder) -> dict[str, torch.Tensor]:
+    torch.manual_seed(2)
+    ids = torch.randint(1000, 20000, (4, 9))
+    mask = torch.ones_like(ids)
+    mask[0, 5:] = 0
+    tokens = {"input_ids": ids * mask, "token_type_ids": torch.zeros_like(ids)}
+    return tokens | {"attention_mask": mask}
+
+
+def pooled_backbone(pooling: str = "mean") -> torch.Tensor:
+    encoder = encoder_from(tiny_network("bert"))
+    encoder.pooling = pooling
+    tokens = tokens_of(encoder)
+    mask = tokens["attention_mask"]
+    rows = encoder.run(encoder.embed(tokens), mask, 0, encoder.stages)[-1]
+    return encoder.pool(rows, mask)
+
+
+def represent(model: Model) -> torch.Tensor:
+    tokens = tokens_of(model.encoder)
+    features = model.features(tokens)
+    return model.method.represent(model.encoder, features, tokens["attention_mask"])
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "spartan"])
+def test_an_untrained_method_is_the_backbone_bit_for_bit(name: str) -> None:
+    assert torch.equal(represent(model_of(name)), pooled_backbone())
+
+
+@pytest.mark.parametrize("placement", ["houlsby", "block"])
+def test_untrained_adapters_are_the_backbone(placement: str) -> None:
+    model = model_of("adapter", {"placement": placement})
+    assert torch.equal(represent(model), pooled_backbone())
+
+
+def test_spartan_with_zero_values_is_the_backbone_bit_for_bit() -> None:
+    model = model_of("spartan")
+    with torch.no_grad():
+        for piece in model.encoder.pieces:
+            piece.values.zero_()
+    assert torch.equal(represent(model), pooled_backbone())
+
+
+def gathered(memory: Memory, x: torch.Tensor, top: int, temperature: float) -> torch.Tensor:
+    """SPARTAN one token at a time, fetching the children of the chosen parents only."""
+    rows = []
+    for token in x:
+        scores = memory.parents @ token
+        best = scores.topk(top)
+        shares = torch.softmax(best.values, 0)
+        total = token.clone()
+        for share, parent in zip(shares, best.indices, strict=True):
+            within = torch.softmax(memory.keys[parent] @ token / temperature, 0)
+            total = total + share * (within @ memory.values[parent])
+        rows.append(total)
+    return torch.stack(rows)
+
+
+def memory_of(top: int = 3) -> Memory:
+    torch.manual_seed(3)
+    memory = Memory(16, 6, 3, top, 1.6)
+    with torch.no_grad():
+        for parameter in memory.parameters():
+            parameter.normal_(std=0.5)
+    return memory
+
+
+def test_the_masked_form_equals_a_per_token_gather_with_gradients() -> None:
+    memory, x = memory_of(), torch.randn(20, 16)
+    masked, reference = memory(x), gathered(memory, x, 3, 1.6)
+    assert torch.allclose(masked, reference, atol=1e-5)
+    weight = torch.randn(20, 16)
+    ours = torch.autograd.grad((masked * weight).sum(), list(memory.parameters()))
+    theirs = torch.autograd.grad((reference * weight).sum(), list(memory.parameters()))
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_exactly_top_k_parents_are_kept() -> None:
+    memory = memory_of()
+    kept = memory.kept(torch.randn(50, 6))
+    assert torch.equal(kept.sum(1), torch.full((50,), 3.0))
+    assert set(kept.unique().tolist()) == {0.0, 1.0}
+
+
+def test_permuting_parents_with_their_children_changes_nothing() -> None:
+    memory, x = memory_of(), torch.randn(8, 16)
+    before = memory(x)
+    order = torch.randperm(6)
+    with torch.no_grad():
+        for parameter in memory.parameters():
+            parameter.copy_(parameter[order].clone())
+    assert torch.allclose(memory(x), before, atol=1e-5)
+
+
+def test_keeping_all_parents_is_the_full_softmax() -> None:
+    memory, x = memory_of(top=6), torch.randn(8, 16)
+    shares = torch.softmax(x @ memory.parents.T, 1)
+    within = torch.softmax(torch.einsum("nd,pcd->npc", x, memory.keys) / 1.6, 2)
+    full = x + torch.einsum("np,npc,pcd->nd", shares, within, memory.values)
+    assert torch.allclose(memory(x), full, atol=1e-5)
+
+
+def test_a_tie_is_reported_by_its_margin() -> None:
+    memory = memory_of()
+    with torch.no_grad():
+        memory.parents[1:] = memory.parents[0]
+    assert memory.tie_margin(torch.randn(4, 16)).abs().max() == 0
+
+
+@pytest.mark.parametrize("aggregate", ["mean", "last"])
+def test_read_equals_nn_gru_with_gradients(aggregate: str) -> None:
+    torch.manual_seed(4)
+    read = DepthGRU(12, 5, 0.7, aggregate)
+    with torch.no_grad():
+        for parameter in read.parameters():
+            parameter.normal_(std=0.5)
+    states = [torch.randn(7, 12) for _ in range(4)]
+    gru = nn.GRU(12, 5)
+    with torch.no_grad():
+        for side, modules in (("ih", read.input), ("hh", read.hidden)):
+            weight = torch.cat([modules[gate].weight for gate in "rzn"])
+            getattr(gru, f"weight_{side}_l0").copy_(weight)
+            getattr(gru, f"bias_{side}_l0").copy_(
+                torch.cat([modules[gate].bias for gate in "rzn"])
+            )
+    normed = torch.stack([nn.functional.rms_norm(s, (12,), read.norm, 1e-6) for s in states])
+    walked, _ = gru(normed)
+    summary = walked.mean(0) if aggregate == "mean" else walked[-1]
+    expected = states[-1] + 0.7 * read.output(summary)
+    assert torch.allclose(read(states), expected, atol=1e-5)
+    ours = torch.autograd.grad(read(states).square().sum(), read.norm)[0]
+    theirs = torch.autograd.grad(expected.square().sum(), read.norm)[0]
+    assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_read_on_the_first_token_equals_read_on_all() -> None:
+    both = [model_of("read", {"tokens": tokens}, pooling="cls") for tokens in ("all", "first")]
+    for model in both:
+        torch.manual_seed(5)
+        with torch.no_grad():
+            for parameter in model.encoder.side.parameters():
+                parameter.normal_(std=0.1)
+    first, second = (represent(model) for model in both)
+    assert torch.allclose(first, second, atol=1e-5)
+    assert not torch.allclose(first, pooled_backbone("cls"), atol=1e-3)
+
+
+def test_lora_equals_peft() -> None:
+    peft = pytest.importorskip("peft", reason="peft is the reference for LoRA")
+    model = model_of("lora", {"rank": 4, "alpha": 6})
+    config = peft.LoraConfig(r=4, lora_alpha=6, target_modules=["query", "value"])
+    network = peft.get_peft_model(tiny_network("bert"), config)
+    torch.manual_seed(6)
+    weights = dict(network.named_parameters())
+    with torch.no_grad():
+        for name, parameter in model.trainable().items():
+            if name.startswith("head."):
+                continue
+            parameter.normal_(std=0.2)
+            owner, _, leaf = name.removeprefix("encoder.").rpartition(".")
+            hub = model.encoder.hub_names[owner]
+            weights[f"base_model.model.{hub}.{leaf}.default.weight"].copy_(parameter)
+    tokens = tokens_of(model.encoder)
+    mask = tokens["attention_mask"]
+    states = network(**tokens).last_hidden_state
+    expected = (states * mask.unsqueeze(2)).sum(1) / mask.sum(1, keepdim=True)
+    assert torch.allclose(represent(model), expected, atol=1e-5)
+
+
+def test_pfeiffer_uses_the_same_norm_twice() -> None:
+    model = model_of("adapter", {"placement": "pfeiffer"})
+    norm = model.encoder.layers[0].feed_forward_norm
+    s = torch.randn(5, model.encoder.hidden)
+    assert torch.allclose(norm(s), norm.norm(s))
+    with torch.no_grad():
+        norm.adapter.up.weight.normal_()
+    h = norm.norm(s)
+    assert torch.allclose(norm(s), norm.norm(norm.adapter(h) + s), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_frozen_parameters_get_no_gradient(name: str) -> None:
+    model = model_of(name)
+    tokens = tokens_of(model.encoder)
+    model(model.features(tokens), tokens["attention_mask"]).sum().backward()
+    trained = set(model.trainable())
+    assert {n for n, p in model.named_parameters() if p.grad is not None} <= trained
+    assert {"head.weight", "head.bias"} <= trained
+
+
+COUNTS = {
+    "head": 0,
+    "bitfit": 2 * (4 * 32 + 64 + 32 + 2 * 32) + 32,
+    "adapter": 2 * (2 * 64 * 32 + 64 + 32),
+    "lora": 2 * 2 * (8 * 32 + 32 * 8),
+    "spartan": 2 * (16 + 48 + 48) * 32 + (2 * 2 + 1) * 64,
+    "read": 3 * (32 * 256 + 256 * 256 + 2 * 256) + 257 * 32 + 32,
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_trainable_counts_follow_the_formula(name: str) -> None:
+    pieces = [p for n, p in model_of(name).trainable().items() if not n.startswith("head.")]
+    assert sum(p.numel() for p in pieces) == COUNTS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "first_layer", "cut"),
+    [
+        ("head", None, 5),
+        ("read", None, 5),
+        ("bitfit", None, 0),
+        ("bitfit", 2, 3),
+        ("adapter", None, 2),
+        ("adapter", 2, 4),
+        ("lora", None, 1),
+        ("spartan", None, 0),
+        ("spartan", 1, 1),
+        ("spartan", 2, 3),
+    ],
+)
+def test_the_cut_lies_just_below_the_first_trained_stage(name, first_layer, cut) -> None:
+    assert model_of(name, first_layer=first_layer).method.cut == cut
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_cutting_does_not_change_the_result(name: str) -> None:
+    model = model_of(name)
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.trainable().values():
+            parameter += torch.randn_like(parameter) * 0.05
+    tokens = tokens_of(model.encoder)
+    mask = tokens["attention_mask"]
+    logits = model(model.features(tokens), mask)
+    if model.encoder.side is None and name != "head":
+        rows = model.encoder.run(model.encoder.embed(tokens), mask, 0, model.encoder.stages)[-1]
+        assert torch.equal(logits, model.head(model.encoder.pool(rows, mask)))
+    assert logits.isfinite().all()
+
+
+def test_the_same_seed_gives_the_same_pieces() -> None:
+    first, second = model_of("spartan").trainable(), model_of("spartan").trainable()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("magic", {}, "not a method; known: adapter, bitfit"),
+        ("spartan", {"parent": 3}, "no such option; known: parents, children"),
+        ("spartan", {"parents": "many"}, "expected a value of type int"),
+        ("adapter", {"placement": "top"}, "choose from block, pfeiffer, houlsby"),
+        ("spartan", {"norms": "perhaps"}, "expected a value of type bool"),
+    ],
+)
+def test_wrong_settings_are_explained(name: str, options: dict, message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        make_method(name, options)
+
+
+def test_wrong_combinations_are_explained() -> None:
+    with pytest.raises(ExportError, match="must be from 1 to parents=16"):
+        model_of("spartan", {"top": 20})
+    with pytest.raises(ExportError, match="needs --pooling cls"):
+        model_of("read", {"tokens": "first"})
+    with pytest.raises(ExportError, match="'keys' is not a layer"):
+        model_of("lora", {"targets": "query,keys"})
+    with pytest.raises(ExportError, match="no pieces inside the layers"):
+        make_method("read", {}, 2)
+
+
+def test_options_come_from_toml(tmp_path: Path) -> None:
+    from effine.export.methods import read_options
+
+    file = tmp_path / "options.toml"
+    file.write_text("parents = 4\ntop = 2\n")
+    assert make_method("spartan", read_options(file)).options.parents == 4
