@@ -24,6 +24,7 @@ STEPS = 20
 SAMPLED_ABOVE = 262_144
 SAMPLES = 256
 TIE = 1e-5
+DECAY_RATE = 0.1
 _PERTURBATION = 0.02
 _SHORT_BATCH = 1
 
@@ -79,7 +80,9 @@ def record(
     return arrays | _sampled(expected, random), ties[0]
 
 
-DECAY_RATE = 0.1
+def metadata(ties: int) -> dict[str, str]:
+    """The metadata of golden.safetensors."""
+    return {"format": "effine golden", "steps": str(STEPS), "ties": str(ties)}
 
 
 def _batch(

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from effine.runtime.errors import DataError
+from effine.runtime.errors import DataError, EffineError
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSONL = ".jsonl"
@@ -86,7 +86,7 @@ def load_examples(path: str | Path, task: str, labelled: bool = True) -> list[Ex
     if suffix == _JSONL:
         rows = _json_rows(path, content)
     else:
-        required = ("text", _TARGETS[task]) if labelled else ("text",)
+        required = ("text", _target(task)) if labelled else ("text",)
         rows = _csv_rows(path, content, _DELIMITERS[suffix], required)
     return _checked(rows, task, labelled, str(path))
 
@@ -146,7 +146,7 @@ def balanced_weights(labels: np.ndarray, n: int) -> np.ndarray:
         [N] float32: N / (classes that occur * examples of the class).
     """
     counts = np.bincount(labels, minlength=n)
-    weights = len(labels) / (np.count_nonzero(counts) * counts[labels])
+    weights: np.ndarray = len(labels) / (np.count_nonzero(counts) * counts[labels])
     return weights.astype(np.float32)
 
 
@@ -213,9 +213,7 @@ def _json_rows(path: Path, content: str) -> Iterator[_Row]:
         yield where, row
 
 
-def _csv_rows(
-    path: Path, content: str, delimiter: str, required: Sequence[str]
-) -> Iterator[_Row]:
+def _csv_rows(path: Path, content: str, delimiter: str, required: Sequence[str]) -> Iterator[_Row]:
     header: list[str] | None = None
     for number, fields in _csv_records(path, content, delimiter):
         where = f"{path}, line {number}"
@@ -226,19 +224,19 @@ def _csv_rows(
                 raise DataError(f"{where}: two columns {_shown(repeated[0])}; rename one")
             _check_columns(where, header, required)
         elif len(fields) != len(header):
+            name = "tab" if delimiter == "\t" else "comma"
             raise DataError(
-                f"{where}: {len(fields)} fields where the header has {len(header)}; quote texts "
-                f"that hold a {'tab' if delimiter == '\t' else 'comma'}"
+                f"{where}: {len(fields)} fields where the header has {len(header)}; "
+                f"quote texts that hold a {name}"
             )
         else:
             yield where, dict(zip(header, fields, strict=True))
 
 
-def _csv_records(
-    path: Path, content: str, delimiter: str
-) -> Iterator[tuple[int, list[str]]]:
+def _csv_records(path: Path, content: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Records that aren't blank, with the number of the line they start on."""
-    limit = csv.field_size_limit(len(content) + 1)
+    limit = csv.field_size_limit()
+    csv.field_size_limit(max(limit, len(content)))
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
     start = 1
     try:
@@ -251,9 +249,7 @@ def _csv_records(
             problem = "a quote is opened and never closed; close it"
         else:
             problem = f"malformed quoting ({error}); put the whole field in quotes"
-        raise DataError(
-            f"{path}, line {start}: {problem}, and double the quotes inside"
-        ) from error
+        raise DataError(f"{path}, line {start}: {problem}, and double the quotes inside") from error
     finally:
         csv.field_size_limit(limit)
 
@@ -274,9 +270,7 @@ def _memory_row(item: object, index: int, labelled: bool) -> _Row:
     )
 
 
-def _checked(
-    rows: Iterable[_Row], task: str, labelled: bool, source: str
-) -> list[Example]:
+def _checked(rows: Iterable[_Row], task: str, labelled: bool, source: str) -> list[Example]:
     examples = [_example(where, row, task, labelled) for where, row in rows]
     if not examples:
         raise DataError(f"{source}: holds no examples; add at least one")
@@ -290,7 +284,7 @@ def _checked(
 
 
 def _example(where: str, row: Mapping[str, object], task: str, labelled: bool) -> Example:
-    target = _TARGETS[task]
+    target = _target(task)
     _check_columns(where, row, ("text", target) if labelled else ("text",))
     text_b = row.get("text_b")
     value = row[target] if labelled else None
@@ -303,14 +297,18 @@ def _example(where: str, row: Mapping[str, object], task: str, labelled: bool) -
     )
 
 
+def _target(task: str) -> str:
+    if task not in _TARGETS:
+        raise EffineError(f"task '{task}' is unknown; use one of {', '.join(_TARGETS)}")
+    return _TARGETS[task]
+
+
 def _check_columns(where: str, found: Iterable[str], required: Sequence[str]) -> None:
     names = [str(name) for name in found]
     for name in required:
         if name not in names:
             listed = ", ".join(_shown(other) for other in names) or "none"
-            raise DataError(
-                f"{where}: no column '{name}' (found: {listed}); add it or rename one"
-            )
+            raise DataError(f"{where}: no column '{name}' (found: {listed}); add it or rename one")
 
 
 def _text(where: str, column: str, value: object) -> str:

@@ -15,21 +15,30 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import numpy as np
 
-from effine.runtime.codec import FormatError, Rule, between, canonical, decode, one_of, parse
+from effine.runtime.codec import (
+    MAX_ELEMENTS,
+    MAX_RANK,
+    FormatError,
+    Shape,
+    canonical,
+    decode,
+    one_of,
+    parse,
+)
 from effine.runtime.errors import StateError
 
 Arrays = dict[str, np.ndarray]
 
 MAX_HEADER = 100_000_000
-MAX_RANK = 8
 ALIGNMENT = 64
 _METADATA = "__metadata__"
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"),
     "I64": np.dtype("<i8"),
@@ -39,11 +48,7 @@ _DTYPES = {
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _ABANDONED_SECONDS = 600
 
-_Text = Annotated[str, one_of(*_DTYPES)]
-_Dims = Annotated[
-    tuple[Annotated[int, between(0, 2**53)], ...],
-    Rule(lambda shape: len(shape) <= MAX_RANK, f"of rank {MAX_RANK} or less"),
-]
+_Code = Annotated[str, one_of(*_DTYPES)]
 
 
 @contextmanager
@@ -120,15 +125,16 @@ def read_tensors(path: Path | str) -> tuple[Arrays, dict[str, str]]:
 
 def _canonical_array(path: Path, name: str, array: np.ndarray) -> np.ndarray:
     code = _CODES.get(array.dtype.newbyteorder("<"))
-    if code is None or not name or name == _METADATA or array.ndim > MAX_RANK:
-        raise StateError(f"{path}: {name!r} ({array.dtype}, rank {array.ndim}) can't be stored")
-    _check_finite(path, name, array)
+    named = name not in ("", _METADATA)
+    if code is None or not named or not 0 < array.size <= MAX_ELEMENTS or array.ndim > MAX_RANK:
+        raise StateError(f"{path}: {name!r} ({array.dtype} {array.shape}) can't be stored")
+    if not _finite(array):
+        raise StateError(f"{path}: {name!r} holds NaN or infinity and isn't stored")
     return np.asarray(array, _DTYPES[code], order="C")
 
 
-def _check_finite(path: Path, name: str, array: np.ndarray) -> None:
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise StateError(f"{path}: {name!r} would be stored with NaN or infinity")
+def _finite(array: np.ndarray) -> bool:
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def _header(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> bytes:
@@ -148,7 +154,7 @@ def _header(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> bytes:
 _Entry = tuple[str, tuple[int, ...]]
 
 
-def _read_header(file: BinaryIO) -> tuple[list[tuple[str, _Entry]], dict[str, str]]:
+def _read_header(file: BufferedReader) -> tuple[list[tuple[str, _Entry]], dict[str, str]]:
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or length > min(MAX_HEADER, size - 8):
@@ -177,8 +183,8 @@ def _entry(name: str, value: Any) -> tuple[int, int, str, tuple[int, ...]]:
     table = decode(dict[str, Any], value, where)
     if table.keys() != {"dtype", "shape", "data_offsets"} or not name:
         raise FormatError(f"{where}: wants dtype, shape and data_offsets, has {sorted(table)}")
-    code = decode(_Text, table["dtype"], where)
-    shape = decode(_Dims, table["shape"], where)
+    code = decode(_Code, table["dtype"], where)
+    shape = decode(Shape, table["shape"], where)
     offsets = decode(tuple[int, ...], table["data_offsets"], where)
     count = math.prod(shape) * _DTYPES[code].itemsize
     if len(offsets) != 2 or offsets[0] < 0 or offsets[1] - offsets[0] != count:
@@ -186,11 +192,11 @@ def _entry(name: str, value: Any) -> tuple[int, int, str, tuple[int, ...]]:
     return offsets[0], offsets[1], code, shape
 
 
-def _read_array(file: BinaryIO, name: str, code: str, shape: tuple[int, ...]) -> np.ndarray:
+def _read_array(file: BufferedReader, name: str, code: str, shape: tuple[int, ...]) -> np.ndarray:
     array = np.empty(shape, _DTYPES[code])
-    if file.readinto(array.reshape(-1).view(np.uint8)) != array.nbytes:  # type: ignore[attr-defined]
+    if file.readinto(array.reshape(-1).view(np.uint8).data) != array.nbytes:
         raise FormatError(f"{name!r} ends early")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if not _finite(array):
         raise FormatError(f"{name!r} holds NaN or infinity")
     return array
 

@@ -198,7 +198,10 @@ class Trainer:
         chosen = dataclasses.replace(self._run.settings, **given)
         train, dev = self._datasets(data, eval, chosen)
         differences = resume_differences(
-            saved, settings=dataclasses.asdict(chosen), data_fingerprint=_fingerprint(train, dev)
+            saved,
+            settings=dataclasses.asdict(chosen),
+            data_fingerprint=_fingerprint(train, dev),
+            manifest_sha256=self._manifest.sha256,
         )
         if differences:
             raise CheckpointError(

@@ -1,0 +1,143 @@
+#include "artifact.h"
+
+#include <charconv>
+#include <fstream>
+#include <set>
+
+#include "json.h"
+#include "sha256.h"
+
+namespace effine {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kSchema = 1;
+constexpr uint64_t kMaxManifest = 64 << 20;
+constexpr const char* kRemedy = "; export or copy the artifact again";
+
+std::string sha256_of(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw Error(path.filename().string() + " can't be opened");
+  Sha256 hash;
+  std::vector<char> buffer(1 << 20);
+  while (file.read(buffer.data(), std::streamsize(buffer.size())), file.gcount() > 0) {
+    hash.update(buffer.data(), static_cast<size_t>(file.gcount()));
+  }
+  return hash.hex();
+}
+
+// The manifest's own hash counts its 64 digits as zeros.
+void check_manifest(std::string text, const std::string& digits) {
+  const size_t at = text.rfind(digits);
+  if (digits.size() == 64 && at != std::string::npos) {
+    text.replace(at, 64, 64, '0');
+    Sha256 hash;
+    hash.update(text.data(), text.size());
+    if (hash.hex() == digits) return;
+  }
+  throw Error("manifest.json differs from its sha256");
+}
+
+void check_files(const fs::path& folder, const Json::Object& files) {
+  for (const auto& [name, json] : files) {
+    const fs::path path = folder / name;
+    if (fs::path(name).filename() != name || !fs::is_regular_file(path)) {
+      throw Error(name + " is missing");
+    }
+    if (fs::file_size(path) != static_cast<uint64_t>(json.at("size").integer()) ||
+        sha256_of(path) != json.at("sha256").string()) {
+      throw Error(name + " differs from its size or sha256 in manifest.json");
+    }
+  }
+  const std::set<std::string> unlisted{"manifest.json", "manifest.sig", "reports"};
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (!files.count(name) && !unlisted.count(name)) {
+      throw Error(name + " isn't listed in manifest.json");
+    }
+  }
+}
+
+std::vector<Value> parse_values(const Json& json) {
+  std::vector<Value> values;
+  for (const Json& item : json.array()) {
+    Value value{item.at("name").string(), item.at("role").string(),
+                dtype_of(item.at("dtype").string()), {}};
+    for (const Json& size : item.at("shape").array()) value.shape.push_back(size.integer());
+    count(value.shape);
+    values.push_back(std::move(value));
+  }
+  return values;
+}
+
+int64_t number_after(const std::string& name, const std::string& mark) {
+  const size_t at = name.rfind(mark);
+  int64_t number = 0;
+  if (at != std::string::npos) {
+    std::from_chars(name.data() + at + mark.size(), name.data() + name.size(), number);
+  }
+  if (number <= 0) throw Error("method " + name + " isn't named {phase}_b{batch}_s{seq}");
+  return number;
+}
+
+Method parse_method(const fs::path& program, const std::string& name, const Json& json) {
+  const int64_t batch = number_after(name, "_b"), seq = number_after(name, "_s");
+  return {name,    name.substr(0, name.rfind("_b")),  batch,
+          seq,     program,                           parse_values(json.at("inputs")),
+          parse_values(json.at("outputs"))};
+}
+
+Artifact parse(const fs::path& folder) {
+  const std::string text = read_text(folder / "manifest.json", kMaxManifest);
+  const Json manifest = Json::parse(text);
+  if (manifest.at("schema").integer() != kSchema) {
+    throw Error("manifest.json has schema " + std::to_string(manifest.at("schema").integer()) +
+                ", this runner reads " + std::to_string(kSchema));
+  }
+  check_manifest(text, manifest.at("sha256").string());
+  const auto& files = manifest.at("files").object();
+  check_files(folder, files);
+
+  Artifact artifact;
+  artifact.folder = folder;
+  for (const auto& [phase, program] : manifest.at("programs").object()) {
+    const std::string& file = program.at("file").string();
+    if (!files.count(file)) throw Error("program " + file + " isn't among the files");
+    for (const auto& [name, method] : program.at("methods").object()) {
+      artifact.methods.push_back(parse_method(folder / file, name, method));
+    }
+  }
+  for (const auto& [name, json] : files) {
+    if (fs::path(name).extension() == ".ptd") artifact.weights.push_back(folder / name);
+  }
+  artifact.state = parse_values(manifest.at("state"));
+  const Json& optimizer = manifest.at("optimizer");
+  if (optimizer.at("moments").array().empty()) throw Error("the optimizer has no moment");
+  artifact.first_moment = optimizer.at("moments").array().front().string();
+  artifact.first_gradient_factor =
+      static_cast<float>(optimizer.at("first_gradient_factor").number());
+  artifact.batch = manifest.at("shapes").at("batch").integer();
+  return artifact;
+}
+
+}  // namespace
+
+Artifact Artifact::load(const fs::path& folder) try {
+  return parse(folder);
+} catch (const std::exception& error) {
+  throw Error(folder.string() + ": " + error.what() + kRemedy);
+}
+
+const Method& Artifact::method(const std::string& phase, int64_t b, int64_t seq) const {
+  const Method* best = nullptr;
+  for (const Method& method : methods) {
+    const bool fits = method.phase == phase && method.batch == b && method.seq >= seq;
+    if (fits && (!best || method.seq < best->seq)) best = &method;
+  }
+  if (best) return *best;
+  throw Error(folder.string() + ": no " + phase + " method for batch " + std::to_string(b) +
+              " and length " + std::to_string(seq) + kRemedy);
+}
+
+}  // namespace effine

@@ -1,0 +1,38 @@
+// Executes an artifact's methods with ExecuTorch.
+#pragma once
+
+#include <executorch/extension/module/module.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "artifact.h"
+#include "tensors.h"
+
+namespace effine {
+
+class Engine {
+ public:
+  // `threads` is the size of ExecuTorch's process-wide thread pool, by default its own choice.
+  Engine(const Artifact& artifact, std::optional<uint32_t> threads);
+
+  // Supplies the tensor for a declared input; it must outlive the call.
+  using Source = std::function<const Tensor&(const Value&)>;
+
+  // Runs a method, which is loaded when it is first needed, and copies its outputs into
+  // `outputs` by name. Inputs of another shape or dtype are refused: they could abort
+  // inside the runtime.
+  void run(const Method& method, const Source& source, Tensors& outputs);
+
+ private:
+  executorch::extension::Module& load(const Method& method);
+
+  const Artifact& artifact_;
+  std::map<std::string, std::unique_ptr<executorch::extension::Module>> modules_;
+};
+
+}  // namespace effine

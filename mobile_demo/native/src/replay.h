@@ -1,0 +1,23 @@
+// Replays an artifact's golden run.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "artifact.h"
+#include "tensors.h"
+
+namespace effine {
+
+struct Replay {
+  std::vector<float> losses;
+  // features., logits, loss, gradient., end., decay. as `effine parity` compares them.
+  std::vector<std::pair<std::string, Tensor>> result;
+};
+
+Replay replay(const Artifact& artifact, std::optional<uint32_t> threads);
+
+}  // namespace effine

@@ -1,0 +1,397 @@
+"""The manifest of an artifact: what it holds, declared by name, role, shape and dtype."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated, Any, Self
+
+from effine.runtime.codec import (
+    Amount,
+    Count,
+    FileName,
+    FormatError,
+    Hash,
+    Name,
+    Positive,
+    Shape,
+    Share,
+    Text,
+    between,
+    canonical,
+    decode,
+    encode,
+    is_sealed,
+    one_of,
+    parse,
+    seal,
+)
+from effine.runtime.errors import ArtifactError
+
+SCHEMA = 1
+RESERVED_FILES = ("manifest.json", "manifest.sig", "reports")
+DType = Annotated[str, one_of("float32", "float64", "int64", "int32", "uint8")]
+_INPUT_ROLES = ("token", "feature", "mask", "label", "weight", "scalar")
+_STATE_ROLES = ("read", "update")
+Role = Annotated[str, one_of(*_INPUT_ROLES, *_STATE_ROLES, "statistic", "loss", "logits")]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of a program method."""
+
+    name: Name
+    role: Role
+    shape: Shape
+    dtype: DType
+
+
+@dataclass(frozen=True)
+class ProgramMethod:
+    """Inputs and outputs of a program method, in the program's order."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """An ExecuTorch program and its methods by name."""
+
+    file: FileName
+    methods: dict[str, ProgramMethod]
+
+
+@dataclass(frozen=True)
+class StateTensor:
+    """A tensor of the state; its order in the manifest is its order in files."""
+
+    name: Name
+    shape: Shape
+    dtype: Annotated[str, one_of("float32")]
+    role: Annotated[str, one_of("parameter", "moment")]
+    group: Name
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """The tuning method; `layers_below` is how many encoder layers the backbone program has."""
+
+    name: Name
+    options: dict[str, Any]
+    first_layer: Count | None
+    layers_below: Count
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """The frozen encoder; `sha256` is that of its values."""
+
+    name: Text
+    architecture: Name
+    depth: Positive
+    hidden: Positive
+    pooling: Name
+    sha256: Hash
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """What is learned: labels in head order, rows kept for more, and the metric shown."""
+
+    name: Annotated[str, one_of("classification", "regression")]
+    labels: tuple[Text, ...]
+    spare_labels: Count
+    metric: Annotated[str, one_of("accuracy", "pearson")]
+    pair: bool
+
+
+@dataclass(frozen=True)
+class TokensInfo:
+    """Token inputs in program order; `max_length` is the longest exported sequence."""
+
+    inputs: tuple[Annotated[str, one_of("input_ids", "token_type_ids", "attention_mask")], ...]
+    pad_id: Count
+    max_length: Positive
+
+
+@dataclass(frozen=True)
+class OptimizerInfo:
+    """The optimizer inside the train program.
+
+    `first_gradient_factor` times the first of `moments` after the first step from zero
+    moments is that step's gradient. `clip_norm` 0 means no clipping.
+    """
+
+    name: Name
+    weight_decay: Amount
+    clip_norm: Amount
+    moments: tuple[Name, ...]
+    first_gradient_factor: Amount
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Default hyper-parameters; `warmup` is a share of the updates."""
+
+    piece_rate: Amount
+    head_rate: Amount
+    epochs: Positive
+    schedule: Annotated[str, one_of("constant", "linear", "cosine")]
+    warmup: Share
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The training batch and the exported sequence lengths, ascending."""
+
+    batch: Positive
+    seqs: tuple[Positive, ...]
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """Limits of the parity checks."""
+
+    feature_rtol: Amount = 1e-3
+    feature_atol: Amount = 1e-4
+    gradient: Amount = 1e-3
+    gradient_floor: Amount = 1e-5
+    loss: Amount = 1e-3
+    change: Amount = 2e-2
+    change_tensor: Amount = 0.1
+
+
+@dataclass(frozen=True)
+class FrozenHead:
+    """Score of a head on the frozen encoder, measured at export."""
+
+    score: float
+    metric: Name
+    data: Text
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Size in bytes and SHA-256 of a file."""
+
+    size: Annotated[int, between(0, 2**53)]
+    sha256: Hash
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything a host needs to know of an artifact; see the design for the fields."""
+
+    schema: int = SCHEMA
+    effine: Text
+    executorch: Text
+    torch: Text
+    name: Text
+    method_info: MethodInfo = field(metadata={"key": "method"})
+    backbone: BackboneInfo
+    task: TaskInfo
+    tokens: TokensInfo
+    optimizer: OptimizerInfo
+    recipe: Recipe
+    shapes: Shapes
+    programs: dict[str, Program]
+    state: tuple[StateTensor, ...]
+    state_id: Hash
+    transitions: tuple[dict[str, Any], ...] = ()
+    tolerances: Tolerances
+    frozen_head: FrozenHead | None
+    files: dict[str, FileEntry] = field(default_factory=dict)
+    sha256: Hash = "0" * 64
+
+    @classmethod
+    def describe(cls, *, method: MethodInfo, **parts: Any) -> Self:
+        """Build a manifest without files; `parts` are fields, the state id follows from them."""
+        identity = _identity(method, parts["backbone"].sha256, parts["task"], tuple(parts["state"]))
+        return cls(method_info=method, state_id=state_id(identity), **parts)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read a manifest strictly.
+
+        Raises:
+            ArtifactError: it is damaged, newer than this version, or says something absurd.
+        """
+        if not is_sealed(text):
+            raise ArtifactError(
+                "manifest.json: damaged: its bytes don't give its own sha256; "
+                "copy the artifact anew or export it again"
+            )
+        try:
+            document = parse(text)
+            schema = document.get("schema") if isinstance(document, dict) else None
+            if type(schema) is int and schema > SCHEMA:
+                raise ArtifactError(
+                    f"manifest.json: schema {schema} is newer than this version reads "
+                    f"({SCHEMA}); update effine"
+                )
+            manifest: Self = decode(cls, document, "")
+        except FormatError as error:
+            raise ArtifactError(f"manifest.json: {error}") from error
+        for problem in manifest._problems():
+            raise ArtifactError(f"manifest.json: {problem}")
+        return manifest
+
+    def to_json(self) -> str:
+        """The file's text, with the SHA-256 that belongs to it."""
+        return seal(encode(self))
+
+    @cached_property
+    def parameters(self) -> tuple[StateTensor, ...]:
+        """The state's tensors that are trained, without moments."""
+        return tuple(entry for entry in self.state if entry.role == "parameter")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must share with the artifact that loads it."""
+        return _identity(self.method_info, self.backbone.sha256, self.task, self.state)
+
+    def method(self, name: str) -> ProgramMethod:
+        """A program method by its name, which is unique over the programs.
+
+        Raises:
+            ArtifactError: there is none.
+        """
+        return self._find(name)[1]
+
+    def program_of(self, name: str) -> Program:
+        """The program that has a method.
+
+        Raises:
+            ArtifactError: none has.
+        """
+        return self._find(name)[0]
+
+    def seq_for(self, length: int) -> int:
+        """The smallest exported sequence length that holds `length` tokens.
+
+        Raises:
+            ValueError: none does.
+        """
+        for seq in self.shapes.seqs:
+            if seq >= length:
+                return seq
+        raise ValueError(f"{length} tokens exceed the longest exported sequence")
+
+    def train_method(self, seq: int) -> tuple[str, ProgramMethod]:
+        """The train method for features of sequence length `seq`.
+
+        Raises:
+            ArtifactError: there is none.
+        """
+        return self._at_least("train", self.shapes.batch, seq)
+
+    def predict_method(self, batch: int, seq: int) -> tuple[str, ProgramMethod]:
+        """The predict method for a batch of features of sequence length `seq`.
+
+        Raises:
+            ArtifactError: there is none.
+        """
+        return self._at_least("predict", batch, seq)
+
+    def backbone_method(self, batch: int, seq: int) -> tuple[str, ProgramMethod]:
+        """The backbone method for exactly this shape.
+
+        Raises:
+            ArtifactError: there is none.
+        """
+        name = f"backbone_b{batch}_s{seq}"
+        return name, self.method(name)
+
+    @cached_property
+    def _methods(self) -> dict[str, tuple[Program, ProgramMethod]]:
+        return {
+            name: (program, method)
+            for program in self.programs.values()
+            for name, method in program.methods.items()
+        }
+
+    def _find(self, name: str) -> tuple[Program, ProgramMethod]:
+        found = self._methods.get(name)
+        if found is None:
+            raise ArtifactError(f"artifact {self.name!r} has no program method {name!r}")
+        return found
+
+    def _at_least(self, phase: str, batch: int, seq: int) -> tuple[str, ProgramMethod]:
+        for known in self.shapes.seqs:
+            name = f"{phase}_b{batch}_s{known}"
+            if known >= seq and name in self._methods:
+                return name, self._methods[name][1]
+        raise ArtifactError(
+            f"artifact {self.name!r} has no {phase} method for batch {batch} and {seq} tokens"
+        )
+
+    def _problems(self) -> Iterator[str]:
+        """What no single field shows."""
+        names = [entry.name for entry in self.state]
+        methods = [name for program in self.programs.values() for name in program.methods]
+        seqs = list(self.shapes.seqs)
+        for what, items in (
+            ("state", names),
+            ("programs", methods),
+            ("task.labels", list(self.task.labels)),
+            ("tokens.inputs", list(self.tokens.inputs)),
+        ):
+            if len(set(items)) != len(items):
+                yield f"{what}: a name occurs twice"
+        if not seqs or seqs != sorted(set(seqs)) or self.tokens.max_length != seqs[-1]:
+            yield "shapes.seqs: not ascending up to tokens.max_length"
+        if any(name.startswith("best.") or name == "__metadata__" for name in names):
+            yield "state: a name is reserved for files"
+        if self.schema != SCHEMA:
+            yield f"schema: {self.schema} is unknown to this version"
+        yield from self._file_problems()
+        yield from self._signature_problems()
+        if self.state_id != state_id(self.identity):
+            yield "state_id: doesn't follow from method, backbone, labels and state"
+
+    def _file_problems(self) -> Iterator[str]:
+        for name in self.files:
+            try:
+                decode(FileName, name, "files")
+            except FormatError as error:
+                yield str(error)
+            if name in RESERVED_FILES:
+                yield f"files: {name} can't be listed"
+        for kind, program in self.programs.items():
+            if self.files and program.file not in self.files:
+                yield f"programs.{kind}: {program.file} isn't among the files"
+
+    def _signature_problems(self) -> Iterator[str]:
+        state = {entry.name: (entry.shape, entry.dtype) for entry in self.state}
+        for name, (_, method) in self._methods.items():
+            for specs in (method.inputs, method.outputs):
+                if len({spec.name for spec in specs}) != len(specs):
+                    yield f"programs: {name!r} has an input or output twice"
+                for spec in specs:
+                    if spec.role in _STATE_ROLES and state.get(spec.name) != (
+                        spec.shape,
+                        spec.dtype,
+                    ):
+                        yield f"programs: {name!r}: {spec.name!r} isn't in the state as declared"
+
+
+def state_id(identity: dict[str, Any]) -> str:
+    """The SHA-256 of an identity's canonical JSON."""
+    return hashlib.sha256(canonical(identity).encode()).hexdigest()
+
+
+def _identity(
+    method: MethodInfo, backbone: str, task: TaskInfo, state: tuple[StateTensor, ...]
+) -> dict[str, Any]:
+    return {
+        "method": method.name,
+        "options": encode(method.options),
+        "first_layer": method.first_layer,
+        "backbone": backbone,
+        "labels": list(task.labels),
+        "spare_labels": task.spare_labels,
+        "state": hashlib.sha256(canonical(encode(state)).encode()).hexdigest(),
+    }

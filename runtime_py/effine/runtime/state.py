@@ -1,0 +1,63 @@
+"""The state: everything that training changes, as named tensors in manifest order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from effine.runtime.engines import Arrays
+from effine.runtime.errors import StateError
+from effine.runtime.manifest import Manifest, StateTensor
+
+
+def initial_state(manifest: Manifest, parameters: Mapping[str, np.ndarray]) -> Arrays:
+    """A state with these parameters and zero moments, in manifest order.
+
+    Raises:
+        StateError: the parameters aren't those of the manifest.
+    """
+    return zero_moments(manifest, ordered(parameters, manifest.parameters, "parameters"))
+
+
+def zero_moments(manifest: Manifest, state: Mapping[str, np.ndarray]) -> Arrays:
+    """The same parameters with new moments of zero, in manifest order."""
+    return {
+        entry.name: state[entry.name]
+        if entry.role == "parameter"
+        else np.zeros(entry.shape, entry.dtype)
+        for entry in manifest.state
+    }
+
+
+def parameters_of(manifest: Manifest, state: Mapping[str, np.ndarray]) -> Arrays:
+    """The parameters alone, in manifest order; the arrays are shared."""
+    return {entry.name: state[entry.name] for entry in manifest.parameters}
+
+
+def ordered(
+    arrays: Mapping[str, np.ndarray], layout: Sequence[StateTensor], source: object
+) -> Arrays:
+    """The arrays in the layout's order.
+
+    Args:
+        source: what the arrays come from, for the message.
+
+    Raises:
+        StateError: with every name, shape and dtype that differs from the layout.
+    """
+    problems = []
+    for entry in layout:
+        array = arrays.get(entry.name)
+        if array is None:
+            problems.append(f"{entry.name!r} is missing")
+        elif array.shape != entry.shape or array.dtype != entry.dtype:
+            problems.append(
+                f"{entry.name!r} is {array.dtype}{list(array.shape)}, "
+                f"not {entry.dtype}{list(entry.shape)}"
+            )
+    known = {entry.name for entry in layout}
+    problems += [f"{name!r} is unknown" for name in arrays if name not in known]
+    if problems:
+        raise StateError(f"{source}: doesn't fit the artifact: {'; '.join(problems)}")
+    return {entry.name: arrays[entry.name] for entry in layout}
