@@ -43,7 +43,7 @@ void check_files(const fs::path& folder, const Json::Object& files) {
   for (const auto& [name, json] : files) {
     const fs::path path = folder / name;
     if (fs::path(name).filename() != name || !fs::is_regular_file(path)) {
-      throw Error(name + " is missing");
+      throw Error(name + " is missing or isn't a plain file name");
     }
     if (fs::file_size(path) != static_cast<uint64_t>(json.at("size").integer()) ||
         sha256_of(path) != json.at("sha256").string()) {
@@ -92,8 +92,8 @@ Artifact parse(const fs::path& folder) {
   const std::string text = read_text(folder / "manifest.json", kMaxManifest);
   const Json manifest = Json::parse(text);
   if (manifest.at("schema").integer() != kSchema) {
-    throw Error("manifest.json has schema " + std::to_string(manifest.at("schema").integer()) +
-                ", this runner reads " + std::to_string(kSchema));
+    throw Error("manifest.json doesn't have schema " + std::to_string(kSchema) +
+                ", the one this runner reads");
   }
   check_manifest(text, manifest.at("sha256").string());
   const auto& files = manifest.at("files").object();

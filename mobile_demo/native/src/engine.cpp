@@ -29,7 +29,8 @@ namespace etr = executorch::runtime;
 using executorch::aten::ScalarType;
 
 std::mutex log_mutex;
-std::string first_log;  // of the current call: the cause of a failure comes first
+// Of the current call: the cause of a failure comes first. Leaked, as back ends may log at exit.
+std::string& first_log = *new std::string;
 
 // ExecuTorch logs several lines for each failure; its first error ends up in ours.
 void keep_log(et_timestamp_t, et_pal_log_level_t level, const char*, const char*, size_t,
@@ -71,7 +72,7 @@ bool matches(const Value& value, ScalarType type, const Sizes& sizes) {
 
 [[noreturn]] void mismatch(const Method& method, const Value& value, const std::string& found) {
   throw Error(method.program.string() + ": " + method.name + ": " + value.name + " is " + found +
-              ", the manifest says " + describe(value.dtype, value.shape));
+              ", the manifest says " + describe(value.dtype, value.shape) + "; export again");
 }
 
 void check_signature(const Method& method, const etr::MethodMeta& meta) {

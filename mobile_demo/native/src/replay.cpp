@@ -58,7 +58,9 @@ class GoldenRun {
       for (const Value& output : method.outputs) {
         updated |= output.role == "update" && output.name == tensor.name;
       }
-      if (!updated) throw Error(method.name + " doesn't update " + tensor.name);
+      if (updated) continue;
+      throw Error(artifact_.folder.string() + ": " + method.name + " doesn't update " +
+                  tensor.name + "; export the artifact again");
     }
   }
 

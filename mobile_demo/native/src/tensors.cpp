@@ -249,6 +249,9 @@ void write_tensors(const fs::path& path,
                    const std::map<std::string, std::string>& metadata) {
   fs::path temporary = path;
   temporary += "." + std::to_string(::getpid()) + ".tmp";
+  if (fs::exists(path) && !fs::is_regular_file(path)) {
+    throw Error(path.string() + ": exists and isn't a file; choose another name");
+  }
   try {
     write_all(temporary, make_header(tensors, metadata), tensors);
     fs::rename(temporary, path);
