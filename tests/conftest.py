@@ -10,7 +10,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
-from effine.export.backbones import Backbone, _packaged_minilm, load_backbone
 from transformers import (
     AutoTokenizer,
     BertConfig,
@@ -19,6 +18,8 @@ from transformers import (
     DistilBertModel,
     PreTrainedModel,
 )
+
+from effine.export.backbones import Backbone, _packaged_minilm, load_backbone
 
 SIZES = {"hidden": 32, "layers": 2, "heads": 2, "width": 64, "positions": 64}
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModel, GPT2Config, PreTrainedModel
+
 from conftest import tiny_network
 from effine.export.backbones import Backbone, _packaged_minilm, encoder_from, load_backbone
 from effine.export.errors import ExportError
-from transformers import AutoModel, GPT2Config, PreTrainedModel
 
 
 def batch(with_types: bool) -> dict[str, torch.Tensor]:

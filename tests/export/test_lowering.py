@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from conftest import tiny_network
 from effine.export.backbones import encoder_from
 from effine.export.capture import MASK

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
 from conftest import tiny_network
 from effine.export.backbones import encoder_from
 from effine.export.encoder import Encoder
@@ -15,7 +17,6 @@ from effine.export.methods.read import DepthGRU
 from effine.export.methods.spartan import Memory
 from effine.export.model import Model
 from effine.export.tasks import make_task
-from torch import nn
 
 METHODS = sorted(known_methods())
 
@@ -149,9 +150,7 @@ def test_read_equals_nn_gru_with_gradients(aggregate: str) -> None:
         for side, modules in (("ih", read.input), ("hh", read.hidden)):
             weight = torch.cat([modules[gate].weight for gate in "rzn"])
             getattr(gru, f"weight_{side}_l0").copy_(weight)
-            getattr(gru, f"bias_{side}_l0").copy_(
-                torch.cat([modules[gate].bias for gate in "rzn"])
-            )
+            getattr(gru, f"bias_{side}_l0").copy_(torch.cat([modules[gate].bias for gate in "rzn"]))
     normed = torch.stack([nn.functional.rms_norm(s, (12,), read.norm, 1e-6) for s in states])
     walked, _ = gru(normed)
     summary = walked.mean(0) if aggregate == "mean" else walked[-1]

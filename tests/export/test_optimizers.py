@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from effine.export.errors import ExportError
 from effine.export.optimizers import SGD, AdamW, Optimizer, make_optimizer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from effine.export.errors import ExportError
 from effine.export.shapes import choose_seqs
 

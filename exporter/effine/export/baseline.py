@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from effine.runtime.metrics import evaluate, main_metric
-from effine.runtime.tokenize import Tokens, pad
 from torch import Tensor
 
 from effine.export.encoder import Encoder
 from effine.export.tasks import Task
+from effine.runtime.metrics import evaluate, main_metric
+from effine.runtime.tokenize import Tokens, pad
 
 FOLDS = 5
 MOST_EXAMPLES = 1000

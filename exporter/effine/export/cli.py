@@ -260,9 +260,8 @@ def predict(
     \b
     effine predict spartan.effine "wake me at seven"
     """
-    from effine.runtime.data import load_examples
-
     from effine.export.show import print_predictions
+    from effine.runtime.data import load_examples
 
     if bool(texts) == bool(data):
         raise ExportError("give either TEXTS or --data")
@@ -339,9 +338,8 @@ def inspect(artifact: Path, as_json: bool) -> None:
     \b
     effine inspect spartan.effine
     """
-    from effine.runtime.artifact import Artifact
-
     from effine.export.show import print_manifest
+    from effine.runtime.artifact import Artifact
 
     manifest = Artifact.open(artifact).manifest
     if as_json:

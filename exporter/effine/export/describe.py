@@ -6,13 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from effine.runtime.metrics import main_metric
-
 from effine.export.backbones import Backbone
 from effine.export.model import Model, group_of
 from effine.export.optimizers import Optimizer
 from effine.export.programs import Programs, state_tensors
 from effine.runtime import manifest as m
+from effine.runtime.metrics import main_metric
 
 
 def describe(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,7 +98,7 @@ class Embeddings(nn.Module):
         super().__init__()
         self.words = nn.Embedding(vocabulary, hidden)
         self.positions = nn.Embedding(max_positions, hidden)
-        self.token_types = nn.Embedding(types, hidden) if types else None
+        self.token_types: Any = nn.Embedding(types, hidden) if types else None
 
     def forward(self, tokens: Mapping[str, Tensor]) -> Tensor:
         """Embed token inputs [B, S] (int64); returns [B, S, d]."""
@@ -138,9 +139,9 @@ class Encoder(nn.Module):
         self.architecture = architecture
         self.embeddings = embeddings
         self.embedding_norm = embedding_norm
-        self.layers = nn.ModuleList(layers)
+        self.layers: Any = nn.ModuleList(layers)
         self.pieces = nn.ModuleList(nn.Identity() for _ in layers)
-        self.side: nn.Module | None = None
+        self.side: Any = None
         self.max_positions = max_positions
         self.pooling = pooling
         self.hub_names = dict(hub_names)

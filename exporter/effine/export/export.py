@@ -9,17 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from effine.runtime.artifact import Artifact, write_artifact
-from effine.runtime.data import (
-    Example,
-    Source,
-    as_examples,
-    encode_labels,
-    labels_of,
-    read_labels,
-)
-from effine.runtime.manifest import FrozenHead
-from effine.runtime.tokenize import Tokenizer, Tokens
 
 from effine.export import golden, samples
 from effine.export.backbones import Backbone, load_backbone
@@ -32,7 +21,18 @@ from effine.export.optimizers import make_optimizer
 from effine.export.programs import Programs, build_programs, state_tensors
 from effine.export.shapes import choose_seqs
 from effine.export.tasks import make_task
+from effine.runtime.artifact import Artifact, write_artifact
+from effine.runtime.data import (
+    Example,
+    Source,
+    as_examples,
+    encode_labels,
+    labels_of,
+    read_labels,
+)
+from effine.runtime.manifest import FrozenHead
 from effine.runtime.tensors import write_tensors
+from effine.runtime.tokenize import Tokenizer, Tokens
 
 Progress = Callable[[str], None]
 

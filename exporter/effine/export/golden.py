@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from effine.runtime.tokenize import Tokens, pad
 from torch import Tensor, nn
 
 from effine.export.capture import MASK
 from effine.export.model import GROUPS, Model, group_of
 from effine.export.optimizers import Optimizer
+from effine.runtime.tokenize import Tokens, pad
 
 STEPS = 20
 SAMPLED_ABOVE = 262_144
@@ -197,7 +198,7 @@ def _perturb(model: Model, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.trainable().values():
-            parameter += torch.randn(parameter.shape, generator=generator) * _PERTURBATION
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * _PERTURBATION)
 
 
 def _load(model: Model, values: dict[str, Tensor]) -> None:
@@ -222,7 +223,7 @@ def _count_ties(model: Model) -> Iterator[list[int]]:
     """Count decisions of modules with a `tie_margin(x)` that are closer than 1e-5 to a tie."""
     ties = [0]
 
-    def count(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def count(module: Any, args: tuple[Tensor, ...]) -> None:
         ties[0] += int((module.tie_margin(args[0].detach()) < TIE).sum())
 
     deciding = [m for m in model.modules() if hasattr(m, "tie_margin")]

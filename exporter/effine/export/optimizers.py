@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -155,7 +155,7 @@ class SGD(Optimizer):
 
 
 class _DecoupledSGD(torch.optim.SGD):
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         decays = [group["weight_decay"] for group in self.param_groups]
         with torch.no_grad():
             for group, decay in zip(self.param_groups, decays, strict=True):

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from effine.runtime.artifact import Artifact
-from effine.runtime.engines.native import build_runner, replay_native
-
 from effine.export.errors import ExportError
+from effine.runtime.artifact import Artifact
 from effine.runtime.engines.executorch import ExecuTorchEngine
+from effine.runtime.engines.native import build_runner, replay_native
 from effine.runtime.parity import ParityReport, check_engine, compare
 
 NATIVE_SOURCE = Path("mobile_demo", "native")

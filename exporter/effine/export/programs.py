@@ -9,7 +9,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import torch
-from effine.runtime.manifest import Program, ProgramMethod, TensorSpec
 from torch import Tensor
 
 from effine.export.capture import (
@@ -24,6 +23,7 @@ from effine.export.capture import (
 from effine.export.lowering.xnnpack import Lowered, lower, merge_weights
 from effine.export.model import GROUPS, Model
 from effine.export.optimizers import Optimizer
+from effine.runtime.manifest import Program, ProgramMethod, TensorSpec
 
 KINDS = ("backbone", "train", "predict")
 WEIGHT_FILE = "backbone.ptd"

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from effine.runtime.manifest import Manifest
 from tqdm import tqdm
 
 from effine.runtime.learner import Prediction
+from effine.runtime.manifest import Manifest
 from effine.runtime.parity import ParityReport
 from effine.runtime.report import Report
 from effine.runtime.trainer import Callback, Progress

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from effine.runtime.artifact import Artifact
 from effine.runtime.data import (
     Example,
@@ -15,9 +16,8 @@ from effine.runtime.data import (
     encode_labels,
     fingerprint,
 )
-from effine.runtime.tokenize import Tokenizer, Tokens
-
 from effine.runtime.errors import DataError
+from effine.runtime.tokenize import Tokenizer, Tokens
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from effine.runtime.artifact import Artifact
-from effine.runtime.manifest import TensorSpec
 
+from effine.runtime.artifact import Artifact
 from effine.runtime.engines import Arrays
+from effine.runtime.manifest import TensorSpec
 
 MAGIC = b"EFFCACH1"
 DEFAULT_BOUND = 512 * 2**20

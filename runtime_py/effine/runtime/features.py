@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from effine.runtime.artifact import Artifact
-from effine.runtime.tokenize import Tokens, pad
 
+from effine.runtime.artifact import Artifact
 from effine.runtime.engines import Arrays, Engine
 from effine.runtime.feature_cache import FeatureCache, sample_key
+from effine.runtime.tokenize import Tokens, pad
 
 MASK = "attention_mask"
 

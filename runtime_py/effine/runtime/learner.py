@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from effine.runtime.artifact import Artifact
-from effine.runtime.metrics import evaluate
 
+from effine.runtime.artifact import Artifact
 from effine.runtime.dataset import Dataset
 from effine.runtime.engines import Arrays, Engine
 from effine.runtime.errors import DataError
 from effine.runtime.features import FeatureSource
+from effine.runtime.metrics import evaluate
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from effine.runtime.artifact import Artifact
-from effine.runtime.manifest import Tolerances
 
+from effine.runtime.artifact import Artifact
 from effine.runtime.engines import Arrays, Engine
+from effine.runtime.manifest import Tolerances
 from effine.runtime.replay import replay
 from effine.runtime.tensors import atomic_write
 
 _FELL_OVER = 5
 _DECAY = 2e-2
 _ROUNDING = 1e-6
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _gradients(golden: Arrays, result: Arrays, limits: Tolerances) -> Check:
     floor = limits.gradient_floor * _total_norm(golden)
     errors = {
         key: _norm(_picked(golden, result, key) - golden[key])
-        / max(_norm(golden[key]), floor, np.finfo(np.float32).tiny)
+        / max(_norm(golden[key]), floor, _TINY)
         for key in golden
         if key.startswith("gradient.")
     }
@@ -163,7 +164,7 @@ def _decay(golden: Arrays, result: Arrays) -> Check:
         start = _picked(golden, golden, f"start.{name}", name)
         allowed = _DECAY * _norm(golden[key] - start) + _ROUNDING * _norm(start)
         difference = _norm(_picked(golden, result, key) - golden[key])
-        errors[key] = difference / max(allowed, np.finfo(np.float32).tiny)
+        errors[key] = difference / max(allowed, _TINY)
     return _worst("weight decay", errors, 1.0, golden, result)
 
 
@@ -214,7 +215,7 @@ def _worst(
         float(errors[key]),
         limit,
         float(np.abs(difference).max()),
-        _norm(difference) / max(_norm(golden[key]), np.finfo(np.float32).tiny),
+        _norm(difference) / max(_norm(golden[key]), _TINY),
     )
 
 

@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from effine.runtime.artifact import Artifact
 
+from effine.runtime.artifact import Artifact
 from effine.runtime.engines import Arrays, Engine
 from effine.runtime.tensors import read_tensors, write_tensors
 

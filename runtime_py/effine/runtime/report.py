@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
 from effine.runtime.manifest import FrozenHead
 
 _FLAT = 0.98

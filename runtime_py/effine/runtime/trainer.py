@@ -14,18 +14,17 @@ from typing import Any
 from effine.runtime.artifact import Artifact
 from effine.runtime.checkpoint import Checkpoint, resume_differences
 from effine.runtime.data import Source
-from effine.runtime.manifest import Manifest
-from effine.runtime.metrics import main_metric
-from effine.runtime.order import batches
-from effine.runtime.schedule import rate
-
 from effine.runtime.dataset import Dataset, load_dataset
 from effine.runtime.engines import Arrays, Engine
 from effine.runtime.errors import CheckpointError
 from effine.runtime.feature_cache import DEFAULT_BOUND, FeatureCache
 from effine.runtime.features import FeatureSource
 from effine.runtime.learner import Learner, Prediction
+from effine.runtime.manifest import Manifest
+from effine.runtime.metrics import main_metric
+from effine.runtime.order import batches
 from effine.runtime.report import Epoch, Report, diagnose
+from effine.runtime.schedule import rate
 
 
 @dataclass(frozen=True)

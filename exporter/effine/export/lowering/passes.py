@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-aten = torch.ops.aten
+aten: Any = torch.ops.aten
+
+Node = Any  # fx types the arguments of a node as a union of all that could be one
 
 _COPIES = {
     aten.clone.default,
@@ -129,7 +131,7 @@ def products_to_linear(graph: fx.GraphModule) -> None:
 
 def merge_common_subexpressions(graph: fx.GraphModule) -> None:
     """Compute equal expressions once."""
-    seen: dict[Any, fx.Node] = {}
+    seen: dict[Any, Node] = {}
     for node in list(graph.graph.nodes):
         if node.op not in ("call_function", "get_attr"):
             continue
@@ -140,30 +142,30 @@ def merge_common_subexpressions(graph: fx.GraphModule) -> None:
             graph.graph.erase_node(node)
 
 
-def _calls(graph: fx.GraphModule, targets: set[Callable[..., Any]]) -> list[fx.Node]:
+def _calls(graph: fx.GraphModule, targets: set[Callable[..., Any]]) -> list[Node]:
     return [n for n in graph.graph.nodes if n.op == "call_function" and n.target in targets]
 
 
-def _order(node: fx.Node) -> list[int]:
+def _order(node: Node) -> list[int]:
     rank = len(node.meta["val"].shape)
     return [1, 0] if node.target is aten.t.default else [axis % rank for axis in node.args[1]]
 
 
-def _replace(graph: fx.GraphModule, node: fx.Node, target: Callable[..., Any], *args: Any) -> None:
+def _replace(graph: fx.GraphModule, node: Node, target: Callable[..., Any], *args: Any) -> None:
     with graph.graph.inserting_before(node):
         new = _call(graph, target, *args)
     node.replace_all_uses_with(new)
     graph.graph.erase_node(node)
 
 
-def _call(graph: fx.GraphModule, target: Callable[..., Any], *args: Any) -> fx.Node:
+def _call(graph: fx.GraphModule, target: Callable[..., Any], *args: Any) -> Node:
     node = graph.graph.call_function(target, args)
-    values = fx.node.map_arg(args, lambda arg: arg.meta["val"])
+    values = torch.fx.node.map_arg(args, lambda arg: arg.meta["val"])
     node.meta["val"] = target(*values)
     return node
 
 
-def _ones(graph: fx.GraphModule, shape: tuple[int, ...]) -> fx.Node:
+def _ones(graph: fx.GraphModule, shape: tuple[int, ...]) -> Node:
     name = "_ones_" + "x".join(map(str, shape))
     if not hasattr(graph, name):
         graph.register_buffer(name, torch.ones(shape))

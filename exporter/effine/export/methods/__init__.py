@@ -60,8 +60,8 @@ class Method:
     Options: ClassVar[type[Options]] = Options
     layered: ClassVar[bool] = True
 
-    def __init__(self, options: Options, first_layer: int | None = None) -> None:
-        self.options: Any = options
+    def __init__(self, options: Any, first_layer: int | None = None) -> None:
+        self.options = options
         self.first_layer = first_layer
         self.cut = 0
 
@@ -186,7 +186,7 @@ def train_norms(encoder: Encoder, blocks: Iterable[int], embedding: bool) -> Non
 
 
 def _parse(spec: dataclasses.Field[Any], key: str, value: Any) -> Any:
-    kind = type(spec.default)
+    kind: Any = type(spec.default)
     choices = spec.metadata["choices"]
     try:
         if kind is bool and str(value).lower() not in ("true", "false"):

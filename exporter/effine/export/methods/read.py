@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +33,8 @@ class DepthGRU(nn.Module):
         self.scale = scale
         self.aggregate = aggregate
         self.norm = nn.Parameter(torch.ones(hidden))
-        self.input = nn.ModuleDict({gate: nn.Linear(hidden, width) for gate in _GATES})
-        self.hidden = nn.ModuleDict({gate: nn.Linear(width, width) for gate in _GATES})
+        self.input: Any = nn.ModuleDict({gate: nn.Linear(hidden, width) for gate in _GATES})
+        self.hidden: Any = nn.ModuleDict({gate: nn.Linear(width, width) for gate in _GATES})
         self.output = nn.Linear(width, hidden)
         for tensor in (*self.input.parameters(), *self.hidden.parameters()):
             nn.init.uniform_(tensor, -(width**-0.5), width**-0.5)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from effine.runtime.artifact import Artifact
-from effine.runtime.manifest import ProgramMethod
 
+from effine.runtime.artifact import Artifact
 from effine.runtime.engines import Arrays
 from effine.runtime.errors import EngineError
+from effine.runtime.manifest import ProgramMethod
 
 with redirect_stderr(StringIO()):
     from executorch.extension.pybindings import portable_lib
