@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from artifacts import artifact  # noqa: F401  (a fixture)
 from effine.export.backbones import Backbone, _packaged_minilm, load_backbone
 
 SIZES = {"hidden": 32, "layers": 2, "heads": 2, "width": 64, "positions": 64}

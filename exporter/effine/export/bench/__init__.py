@@ -1,0 +1,1 @@
+"""Benchmarks against PyTorch eager: a step, an epoch, and what training reaches."""

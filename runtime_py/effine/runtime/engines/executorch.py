@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import redirect_stderr
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
-from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,25 @@ from effine.runtime.engines import Arrays
 from effine.runtime.errors import EngineError
 from effine.runtime.manifest import ProgramMethod
 
-with redirect_stderr(StringIO()):
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Drop what native code writes to stderr: ExecuTorch reports harmless CPU look-ups there."""
+    saved = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+with _silent_stderr():
     from executorch.extension.pybindings import portable_lib
     from executorch.runtime import Method, Program, Runtime, Verification
+
+    portable_lib._threadpool_get_thread_count()
 
 
 class ExecuTorchEngine:

@@ -1,0 +1,109 @@
+"""Small artifacts, each exported once per test session, and data that they can learn."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from effine.export.export import export
+from effine.runtime.artifact import Artifact
+from effine.runtime.engines import Arrays
+from effine.runtime.engines.executorch import ExecuTorchEngine
+
+THINGS = ("lamp", "music", "alarm")
+TAILS = (
+    "on",
+    "off now",
+    "for me please",
+    "later today",
+    "once again",
+    "in the small kitchen",
+    "at home",
+    "before we all go to bed",
+)
+BATCH = 4
+
+Rows = list[dict[str, Any]]
+Exported = Callable[..., Artifact]
+
+
+def intents(shift: int = 0) -> Rows:
+    """24 short texts in 3 classes, told apart by one word."""
+    return [
+        {"text": f"{TAILS[(i + shift) % len(TAILS)].split()[0]} {thing} {tail}", "label": thing}
+        for i, tail in enumerate(TAILS)
+        for thing in THINGS
+    ]
+
+
+def scores() -> Rows:
+    """The same texts with a score that the same word sets."""
+    return [
+        {"text": row["text"], "score": float(THINGS.index(row["label"]))} for row in intents()
+    ]
+
+
+def pairs() -> Rows:
+    """Two texts about the same thing, or not."""
+    first = intents()
+    return [
+        {
+            "text": row["text"],
+            "text_b": other["text"],
+            "label": "same" if row["label"] == other["label"] else "other",
+        }
+        for row, other in zip(first, first[3:9] + first[10:] + first[:8], strict=True)
+    ]
+
+
+DATA = {"classification": intents, "regression": scores, "pair": pairs}
+
+
+class Recorder:
+    """An engine that counts what it runs."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.inner = ExecuTorchEngine(artifact, threads=1)
+        self.calls: list[str] = []
+
+    def run(self, method: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        self.calls.append(method)
+        return self.inner.run(method, inputs)
+
+    def count(self, prefix: str) -> int:
+        return sum(call.startswith(prefix) for call in self.calls)
+
+
+@pytest.fixture(scope="session")
+def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A function that exports (method, architecture, task), or opens what is there already.
+
+    `head` and `read` have two sequence lengths; `head` for classification has two spare labels.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def exported(method: str, architecture: str = "bert", task: str = "classification") -> Artifact:
+        path = shared / f"{method}-{architecture}-{task}.effine"
+        with open(shared / f"{path.name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if path.exists():
+                return Artifact.open(path)
+            return export(
+                str(tiny[architecture]),
+                method=method,
+                task="classification" if task == "pair" else task,
+                data=DATA[task](),
+                seq="8,16" if method in ("head", "read") else "16",
+                spare_labels=2 if (method, task) == ("head", "classification") else 0,
+                batch=BATCH,
+                out=path,
+            )
+
+    return exported

@@ -1,0 +1,233 @@
+"""Parity with PyTorch for every method, and proof that parity can fail."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from artifacts import Exported
+
+from effine.runtime.artifact import Artifact
+from effine.runtime.engines import Arrays
+from effine.runtime.engines.executorch import ExecuTorchEngine
+from effine.runtime.engines.native import build_runner, replay_native
+from effine.runtime.errors import EngineError
+from effine.runtime.parity import ParityReport, check_engine, compare
+
+NATIVE = Path(__file__).parents[2] / "mobile_demo" / "native"
+MATRIX = [
+    *((method, "bert", "classification") for method in ("head", "bitfit", "adapter", "lora")),
+    ("spartan", "bert", "classification"),
+    ("read", "bert", "classification"),
+    *((method, "distilbert", "classification") for method in ("spartan", "adapter", "read")),
+    ("head", "bert", "regression"),
+    ("spartan", "bert", "regression"),
+    ("lora", "bert", "pair"),
+]
+
+
+def failed(report: ParityReport) -> set[str]:
+    return {check.name for check in report.checks if not check.passed}
+
+
+@pytest.mark.parametrize(("method", "architecture", "task"), MATRIX)
+def test_the_programs_train_as_pytorch_does(
+    artifact: Exported, method: str, architecture: str, task: str
+) -> None:
+    exported = artifact(method, architecture, task)
+    report = check_engine(exported, ExecuTorchEngine(exported, threads=1))
+    assert report.passed, [check for check in report.checks if not check.passed]
+    assert report.manifest == exported.manifest.sha256
+    assert {check.name for check in report.checks} == {
+        "features",
+        "logits",
+        "gradients",
+        "loss",
+        "change of all parameters",
+        "change per tensor",
+        "weight decay",
+        "parameters changed",
+        "loss fell",
+        "resume is bit-exact",
+    }
+
+
+class Mutant:
+    """An engine that is wrong in one way; a subclass changes what training takes or returns."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.manifest = artifact.manifest
+        self.inner = ExecuTorchEngine(artifact, threads=1)
+        self.updates = 0
+
+    def run(self, method: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        if not method.startswith("train_"):
+            return self.inner.run(method, inputs)
+        self.updates += 1
+        taken = self.before(dict(inputs))
+        return self.after(taken, self.inner.run(method, taken))
+
+    def before(self, inputs: Arrays) -> Arrays:
+        return inputs
+
+    def after(self, inputs: Arrays, outputs: Arrays) -> Arrays:
+        return outputs
+
+    def decay(self, inputs: Arrays, ndim: int) -> Arrays:
+        """What weight decay takes from the parameters of this many dimensions."""
+        rates = {g: inputs.get(f"learning_rate.{g}", np.zeros(1)) for g in ("pieces", "head")}
+        share = self.manifest.optimizer.weight_decay
+        return {
+            entry.name: (rates[entry.group] * share * inputs[entry.name]).astype(np.float32)
+            for entry in self.manifest.parameters
+            if len(entry.shape) == ndim
+        }
+
+
+class WrongSign(Mutant):
+    def after(self, inputs: Arrays, outputs: Arrays) -> Arrays:
+        mirrored = {e.name: 2 * inputs[e.name] - outputs[e.name] for e in self.manifest.parameters}
+        return outputs | mirrored
+
+
+class NoDecay(Mutant):
+    def after(self, inputs: Arrays, outputs: Arrays) -> Arrays:
+        return outputs | {
+            name: outputs[name] + lost for name, lost in self.decay(inputs, 2).items()
+        }
+
+
+class DecayedBiases(Mutant):
+    def after(self, inputs: Arrays, outputs: Arrays) -> Arrays:
+        return outputs | {
+            name: outputs[name] - lost for name, lost in self.decay(inputs, 1).items()
+        }
+
+
+class PerturbedTensor(Mutant):
+    """One parameter is off by 1 % of its norm after the first update."""
+
+    def after(self, inputs: Arrays, outputs: Arrays) -> Arrays:
+        if self.updates != 1:
+            return outputs
+        name = max(self.manifest.parameters, key=lambda entry: np.prod(entry.shape)).name
+        noise = np.random.default_rng(0).normal(size=outputs[name].shape)
+        noise *= 0.01 * np.linalg.norm(outputs[name]) / np.linalg.norm(noise)
+        return outputs | {name: outputs[name] + noise.astype(np.float32)}
+
+
+class SwappedMoments(Mutant):
+    """A program whose two moments of one parameter are bound the wrong way round."""
+
+    def before(self, inputs: Arrays) -> Arrays:
+        first, second = (f"head.weight.{m}" for m in self.manifest.optimizer.moments)
+        return inputs | {first: inputs[second], second: inputs[first]}
+
+
+class SwappedParameters(Mutant):
+    """Two pieces of the same shape are bound the wrong way round."""
+
+    def before(self, inputs: Arrays) -> Arrays:
+        first, second = same_shaped(self.manifest.parameters)
+        return inputs | {first: inputs[second], second: inputs[first]}
+
+
+class ForgetsStep(Mutant):
+    """Bias correction that always takes the first step's factor."""
+
+    def before(self, inputs: Arrays) -> Arrays:
+        return inputs | {"step": np.ones(1, np.float32)}
+
+
+class Drifting(Mutant):
+    """An engine with a memory of its own: the same update differs between two runs."""
+
+    def after(self, inputs: Arrays, outputs: Arrays) -> Arrays:
+        drift = np.float32(self.updates * 1e-7)
+        return outputs | {"head.bias": outputs["head.bias"] + drift}
+
+
+def same_shaped(parameters: tuple) -> tuple[str, str]:
+    pieces = [entry for entry in parameters if entry.group == "pieces" and len(entry.shape) == 2]
+    return next(
+        (a.name, b.name)
+        for i, a in enumerate(pieces)
+        for b in pieces[i + 1 :]
+        if a.shape == b.shape
+    )
+
+
+MUTANTS = [
+    (WrongSign, {"change of all parameters", "change per tensor"}),
+    (NoDecay, {"weight decay"}),
+    (DecayedBiases, {"weight decay"}),
+    (PerturbedTensor, {"change per tensor"}),
+    (SwappedMoments, {"change of all parameters", "change per tensor"}),
+    (SwappedParameters, {"gradients", "loss"}),
+    (ForgetsStep, {"change of all parameters"}),
+    (Drifting, {"resume is bit-exact"}),
+]
+
+
+@pytest.mark.parametrize("method", ["adapter", "spartan"])
+@pytest.mark.parametrize(("mutant", "caught"), MUTANTS, ids=[m.__name__ for m, _ in MUTANTS])
+def test_a_wrong_engine_fails(
+    artifact: Exported, mutant: type[Mutant], caught: set[str], method: str
+) -> None:
+    exported = artifact(method)
+    report = check_engine(exported, mutant(exported))
+    assert not report.passed
+    assert caught <= failed(report), report.checks
+
+
+def test_a_mutant_that_changes_nothing_passes(artifact: Exported) -> None:
+    exported = artifact("adapter")
+    assert check_engine(exported, Mutant(exported)).passed
+
+
+def test_an_engine_that_does_nothing_fails(artifact: Exported) -> None:
+    class Idle(Mutant):
+        def after(self, inputs: Arrays, outputs: Arrays) -> Arrays:
+            return outputs | {e.name: inputs[e.name] for e in self.manifest.state}
+
+    exported = artifact("head")
+    names = failed(check_engine(exported, Idle(exported)))
+    assert {"gradients", "parameters changed", "change of all parameters"} <= names
+
+
+def test_nan_fails(artifact: Exported) -> None:
+    class Broken(Mutant):
+        def after(self, inputs: Arrays, outputs: Arrays) -> Arrays:
+            return outputs | {"loss": np.full(1, np.nan, np.float32)}
+
+    exported = artifact("head")
+    assert "loss" in failed(check_engine(exported, Broken(exported)))
+
+
+@pytest.fixture(scope="session")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The C++ runner, built once."""
+    shared = tmp_path_factory.getbasetemp().parent
+    with open(shared / "runner.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            return build_runner(NATIVE, shared / "runner")
+        except EngineError as error:
+            if "the C++ runner needs" not in str(error):
+                raise
+            pytest.skip(str(error))
+
+
+@pytest.mark.parametrize(
+    ("method", "task"),
+    [("head", "classification"), ("spartan", "classification"), ("read", "classification")],
+)
+def test_the_native_runner_trains_as_pytorch_does(
+    artifact: Exported, runner: Path, method: str, task: str
+) -> None:
+    exported = artifact(method, "bert", task)
+    report = compare(exported, replay_native(runner, exported.path, threads=1), "native")
+    assert report.passed, [check for check in report.checks if not check.passed]
