@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from effine.export.export import export
+from effine.export.pipeline import export
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines import Arrays
 from effine.runtime.engines.executorch import ExecuTorchEngine
@@ -44,9 +45,7 @@ def intents(shift: int = 0) -> Rows:
 
 def scores() -> Rows:
     """The same texts with a score that the same word sets."""
-    return [
-        {"text": row["text"], "score": float(THINGS.index(row["label"]))} for row in intents()
-    ]
+    return [{"text": row["text"], "score": float(THINGS.index(row["label"]))} for row in intents()]
 
 
 def pairs() -> Rows:
@@ -80,14 +79,19 @@ class Recorder:
         return sum(call.startswith(prefix) for call in self.calls)
 
 
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """A folder of this test session that all of its workers share."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 @pytest.fixture(scope="session")
 def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """A function that exports (method, architecture, task), or opens what is there already.
 
     `head` and `read` have two sequence lengths; `head` for classification has two spare labels.
     """
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    shared = shared_folder(tmp_path_factory)
 
     def exported(method: str, architecture: str = "bert", task: str = "classification") -> Artifact:
         path = shared / f"{method}-{architecture}-{task}.effine"
@@ -95,7 +99,8 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
             fcntl.flock(lock, fcntl.LOCK_EX)
             if path.exists():
                 return Artifact.open(path)
-            return export(
+            return _quietly(
+                export,
                 str(tiny[architecture]),
                 method=method,
                 task="classification" if task == "pair" else task,
@@ -107,3 +112,12 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
             )
 
     return exported
+
+
+def _quietly(call: Callable[..., Artifact], *args: Any, **options: Any) -> Artifact:
+    """Call without torch's trace records, which pytest would keep; they take half the time."""
+    logging.disable(logging.WARNING)
+    try:
+        return call(*args, **options)
+    finally:
+        logging.disable(logging.NOTSET)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from artifacts import Exported
 
+from artifacts import Exported, shared_folder
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines import Arrays
 from effine.runtime.engines.executorch import ExecuTorchEngine
@@ -210,7 +210,7 @@ def test_nan_fails(artifact: Exported) -> None:
 @pytest.fixture(scope="session")
 def runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The C++ runner, built once."""
-    shared = tmp_path_factory.getbasetemp().parent
+    shared = shared_folder(tmp_path_factory)
     with open(shared / "runner.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:

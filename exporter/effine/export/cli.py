@@ -134,8 +134,8 @@ def export_command(
     effine-export --method read --data train.csv --out triage.effine
     """
     _quiet()
-    from effine.export.export import export
     from effine.export.methods import read_options
+    from effine.export.pipeline import export
 
     options: dict[str, Any] = read_options(options_file) if options_file else {}
     for assignment in assignments:

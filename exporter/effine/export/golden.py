@@ -56,14 +56,11 @@ def record(
     pad_id: int,
     rates: tuple[float, float],
     seed: int = 0,
-) -> tuple[Arrays, int]:
+) -> Recorded:
     """Record the golden run; the model's parameters are restored afterwards.
 
     Args:
         rates: peak learning rates of the groups pieces and head.
-
-    Returns:
-        The arrays of golden.safetensors, and how many decisions were near a tie.
     """
     random = np.random.default_rng(seed)
     batches = [
@@ -78,12 +75,16 @@ def record(
         expected = _train(model, optimizer, batches, token_inputs)
         expected |= _decay_step(model, optimizer, start)
     arrays["decay_rate"] = np.array([DECAY_RATE], np.float32)
-    return arrays | _sampled(expected, random), ties[0]
+    metadata = {"format": "effine golden", "steps": str(STEPS), "ties": str(ties[0])}
+    return Recorded(arrays | _sampled(expected, random), metadata)
 
 
-def metadata(ties: int) -> dict[str, str]:
-    """The metadata of golden.safetensors."""
-    return {"format": "effine golden", "steps": str(STEPS), "ties": str(ties)}
+@dataclass(frozen=True)
+class Recorded:
+    """The content of golden.safetensors."""
+
+    arrays: Arrays
+    metadata: dict[str, str]
 
 
 def _batch(

@@ -24,7 +24,7 @@ from effine.export.bench.rivals import (
     reference_model,
     torch_optimizer,
 )
-from effine.export.export import export
+from effine.export.pipeline import export
 from effine.export.programs import KINDS
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines.executorch import ExecuTorchEngine, set_threads

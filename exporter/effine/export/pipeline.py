@@ -1,0 +1,192 @@
+"""The export pipeline: a pretrained encoder becomes an artifact that a phone can train."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from effine.export import golden
+from effine.export.backbones import Backbone, load_backbone
+from effine.export.describe import describe
+from effine.export.errors import ExportError
+from effine.export.methods import make_method
+from effine.export.model import Model
+from effine.export.optimizers import Optimizer, make_optimizer
+from effine.export.prepare import Prepared, measure_frozen_head, prepare
+from effine.export.programs import Programs, build_programs, state_tensors
+from effine.export.shapes import choose_seqs
+from effine.export.tasks import make_task
+from effine.runtime.artifact import Artifact, write_artifact
+from effine.runtime.data import Source
+from effine.runtime.manifest import Manifest
+from effine.runtime.tensors import write_tensors
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to export; the defaults give a SPARTAN artifact of MiniLM on the sample intents.
+
+    Args:
+        model: `minilm`, a hub id, or a local directory.
+        method: the tuning method.
+        options: the method's own options by name.
+        first_layer: the first block (1-based) that gets pieces; blocks below stay frozen.
+        task: `classification` or `regression`.
+        data: training data that sets labels, lengths and the golden run.
+        labels: a file with one label a line; makes data unnecessary.
+        spare_labels: rows of the head that a device may claim for new labels.
+        pooling: `cls` or `mean`; by default the backbone's own.
+        seq: `auto` or comma-separated sequence lengths.
+        batch: batch size of training.
+        optimizer: `adamw` or `sgd`.
+        seed: seed of the pieces' initial values.
+    """
+
+    model: str = "minilm"
+    method: str = "spartan"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    first_layer: int | None = None
+    task: str = "classification"
+    data: Source | None = None
+    labels: Path | None = None
+    spare_labels: int = 0
+    pooling: str | None = None
+    seq: str = "auto"
+    batch: int = 8
+    optimizer: str = "adamw"
+    weight_decay: float = 0.01
+    clip_norm: float = 0.0
+    seed: int = 0
+
+
+def export(
+    model: str = "minilm",
+    *,
+    out: str | Path | None = None,
+    force: bool = False,
+    progress: Progress = lambda stage: None,
+    **settings: Any,
+) -> Artifact:
+    """Export a pretrained encoder as an artifact; the other arguments are those of `Settings`.
+
+    Args:
+        out: the artifact's directory, by default `METHOD.effine` here.
+        force: replace an existing `out`.
+        progress: called with a short description of each stage.
+
+    Returns:
+        The verified artifact.
+
+    Raises:
+        ExportError: a setting is wrong, or `out` can't be written; nothing is left behind.
+        DataError: the data can't be used; nothing is left behind.
+    """
+    chosen = Settings(model=model, **settings)
+    target = _check_target(Path(out or f"{chosen.method}.effine"), force)
+    method = make_method(chosen.method, chosen.options, chosen.first_layer)
+    optimizer = make_optimizer(chosen.optimizer, chosen.weight_decay, chosen.clip_norm)
+    progress("loading the backbone")
+    backbone = load_backbone(chosen.model, chosen.pooling)
+    data = prepare(chosen.task, chosen.data, chosen.labels, chosen.spare_labels, backbone)
+    seqs = choose_seqs(chosen.seq, data.lengths, backbone.max_length)
+    task = make_task(chosen.task, max(1, len(data.labels)), chosen.spare_labels)
+    progress("measuring the frozen head")
+    frozen_head = measure_frozen_head(backbone, task, data)
+    trained = Model(backbone.encoder, method, task, chosen.seed)
+    progress("recording the golden run")
+    recorded = _record(trained, optimizer, backbone, data, chosen, seqs)
+    progress("capturing and lowering the programs")
+    programs = build_programs(trained, optimizer, chosen.batch, seqs)
+    progress("writing the artifact")
+    manifest = describe(
+        target.stem,
+        trained,
+        optimizer,
+        backbone,
+        programs,
+        data.labels,
+        batch=chosen.batch,
+        seqs=seqs,
+        pair=data.pair,
+        frozen_head=frozen_head,
+    )
+    try:
+        _write(target, manifest, trained, optimizer, backbone, programs, recorded)
+    except OSError as error:
+        raise ExportError(f"{target}: can't be written: {error.strerror}") from error
+    return Artifact.open(target)
+
+
+def _record(
+    model: Model,
+    optimizer: Optimizer,
+    backbone: Backbone,
+    data: Prepared,
+    chosen: Settings,
+    seqs: Sequence[int],
+) -> golden.Recorded:
+    recipe = model.method.recipe
+    return golden.record(
+        model,
+        optimizer,
+        golden.GoldenData(data.tokens, data.targets),
+        batch=chosen.batch,
+        seqs=seqs,
+        token_inputs=model.encoder.token_inputs,
+        pad_id=backbone.pad_id,
+        rates=(recipe.piece_rate, recipe.head_rate),
+        seed=chosen.seed,
+    )
+
+
+def _check_target(out: Path, force: bool) -> Path:
+    target = out.absolute()
+    if target.exists() and not force:
+        raise ExportError(f"{out}: exists already; choose another --out or pass --force")
+    if target.exists() and not (target / "manifest.json").is_file():
+        raise ExportError(f"{out}: is not an artifact; --force replaces artifacts only")
+    if not target.parent.is_dir():
+        raise ExportError(f"{out.parent}: no such directory; create it first")
+    return target
+
+
+def _write(
+    target: Path,
+    manifest: Manifest,
+    model: Model,
+    optimizer: Optimizer,
+    backbone: Backbone,
+    programs: Programs,
+    recorded: golden.Recorded,
+) -> None:
+    """Write into a temporary folder beside the target, verify, and only then move it there."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+        folder = Path(scratch, target.name)
+        folder.mkdir()
+        for name, content in programs.files.items():
+            (folder / name).write_bytes(content)
+        backbone.tokenizer.save(str(folder / "tokenizer.json"))
+        state = state_tensors(model, optimizer)
+        params = {entry.name: state[entry.name].numpy() for entry in manifest.parameters}
+        write_tensors(folder / "state.safetensors", params, {"format": "effine state"})
+        write_tensors(folder / "golden.safetensors", recorded.arrays, recorded.metadata)
+        write_artifact(folder, manifest)
+        Artifact.open(folder)
+        _move(folder, target, Path(scratch, "replaced"))
+
+
+def _move(folder: Path, target: Path, replaced: Path) -> None:
+    """Put the finished folder in place; an old artifact stays until the new one can take over."""
+    if target.exists():
+        target.rename(replaced)
+    try:
+        folder.rename(target)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(target)
+        raise

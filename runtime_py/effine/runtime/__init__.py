@@ -1,0 +1,6 @@
+"""What a phone does, in Python: the reference implementation."""
+
+from effine.runtime.artifact import Artifact
+from effine.runtime.trainer import Trainer
+
+__all__ = ["Artifact", "Trainer"]
