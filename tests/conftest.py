@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from artifacts import artifact  # noqa: F401  (a fixture)
-from effine.export.backbones import Backbone, _packaged_minilm, load_backbone
+from effine.export.backbones import Backbone, packaged_minilm, load_backbone
 
 SIZES = {"hidden": 32, "layers": 2, "heads": 2, "width": 64, "positions": 64}
 
@@ -58,7 +58,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Directories of tiny models by architecture."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("models")
-    tokenizer = AutoTokenizer.from_pretrained(_packaged_minilm())
+    tokenizer = AutoTokenizer.from_pretrained(packaged_minilm())
     paths = {}
     for architecture in ("bert", "distilbert"):
         paths[architecture] = folder / f"tiny-{architecture}"

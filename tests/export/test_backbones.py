@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModel, GPT2Config, PreTrainedModel
 
 from conftest import tiny_network
-from effine.export.backbones import Backbone, _packaged_minilm, encoder_from, load_backbone
+from effine.export.backbones import Backbone, packaged_minilm, encoder_from, load_backbone
 from effine.export.errors import ExportError
 
 
@@ -47,7 +47,7 @@ def test_every_layer_equals_transformers(architecture: str) -> None:
 
 
 def test_minilm_equals_transformers(minilm: Backbone) -> None:
-    network = AutoModel.from_pretrained(_packaged_minilm()).eval()
+    network = AutoModel.from_pretrained(packaged_minilm()).eval()
     assert_layers_equal(minilm.encoder, network)
 
 

@@ -67,7 +67,7 @@ class Faulty(Recorder):
 @pytest.mark.parametrize("method", ["head", "spartan", "read"])
 def test_learns_a_separable_task(artifact: Exported, method: str) -> None:
     trainer = Trainer(artifact(method), threads=1)
-    report = trainer.fit(intents(), eval=intents(3), epochs=12, head_rate=0.05)
+    report = trainer.fit(intents(), eval=intents(3), epochs=40, head_rate=0.1)
     assert report.before["accuracy"] <= 0.5
     assert report.metrics["accuracy"] >= 0.95
     assert report.epochs[-1].loss < 0.3 * report.epochs[0].loss
@@ -79,7 +79,7 @@ def test_learns_a_separable_task(artifact: Exported, method: str) -> None:
 
 def test_learns_scores(artifact: Exported) -> None:
     trainer = Trainer(artifact("head", "bert", "regression"), threads=1)
-    report = trainer.fit(scores(), eval=scores(), epochs=30, head_rate=0.02)
+    report = trainer.fit(scores(), eval=scores(), epochs=60, head_rate=0.1)
     assert report.metrics["pearson"] >= 0.9
     prediction = trainer.predict([scores()[0]["text"]])[0]
     assert prediction.label is None and prediction.probabilities == {}
@@ -227,7 +227,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_training(
     states = []
 
     def metrics(data: object, logits: np.ndarray) -> dict[str, float]:
-        states.append(trainer.state)
+        states.append(dict(trainer.state))
         return {"accuracy": next(course)}
 
     monkeypatch.setattr(trainer._learner, "metrics", metrics)
@@ -324,7 +324,7 @@ def test_one_label_for_everything_warns(head: Artifact) -> None:
 def test_a_spare_label_is_learned_on_the_device(head: Artifact, tmp_path: Path) -> None:
     texts = [row["text"] for row in intents()]
     trainer = Trainer(head, threads=1)
-    trainer.fit(intents(), epochs=12, head_rate=0.05)
+    trainer.fit(intents(), epochs=40, head_rate=0.1)
     assert set(trainer.predict(texts[:1])[0].probabilities) == set(THINGS)
     renamed = [
         {**row, "label": "window"} | {"text": f"open window {row['text']}"} for row in intents()
@@ -334,7 +334,7 @@ def test_a_spare_label_is_learned_on_the_device(head: Artifact, tmp_path: Path) 
 
     trainer.add_label("window")
     assert trainer.labels == [*THINGS[2:], *THINGS[:2], "window"]
-    trainer.continue_with(intents() + renamed[::3], epochs=12, head_rate=0.05)
+    trainer.continue_with(intents() + renamed, epochs=40, head_rate=0.1)
     labels = [p.label for p in trainer.predict([row["text"] for row in renamed])]
     assert labels.count("window") >= 0.8 * len(renamed)
     kept = [p.label for p in trainer.predict(texts)]
@@ -409,8 +409,8 @@ def test_the_cache_changes_nothing(artifact: Exported, tmp_path: Path, method: s
 
 
 def test_a_method_without_layers_below_the_cut_has_no_cache(artifact: Exported) -> None:
-    assert artifact("adapter").manifest.method_info.layers_below == 0
-    assert Trainer(artifact("adapter"), threads=1)._learner.features.cache is None
+    assert artifact("spartan").manifest.method_info.layers_below == 0
+    assert Trainer(artifact("spartan"), threads=1)._learner.features.cache is None
     assert isinstance(Trainer(artifact("head"), threads=1)._learner.features.cache, FeatureCache)
 
 

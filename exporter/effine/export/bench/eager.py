@@ -1,0 +1,58 @@
+"""Training and prediction of effine's own model by PyTorch autograd and torch.optim."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from effine.export.bench.rivals import as_tensors, descend, torch_optimizer
+from effine.export.capture import MASK
+from effine.export.model import Model
+from effine.runtime.artifact import Artifact
+from effine.runtime.dataset import Dataset
+from effine.runtime.order import batches
+from effine.runtime.schedule import rate
+from effine.runtime.tokenize import pad
+from effine.runtime.trainer import Settings
+
+
+def train_eager(model: Model, artifact: Artifact, data: Dataset, settings: Settings) -> None:
+    """Train by autograd and torch.optim, in the Trainer's order and with its rates."""
+    manifest = artifact.manifest
+    optimizer = torch_optimizer(model.trainable().items(), manifest)
+    orders = [
+        batches(data.seqs.tolist(), manifest.shapes.batch, settings.seed, epoch)
+        for epoch in range(settings.epochs)
+    ]
+    steps = list(itertools.chain.from_iterable(orders))
+    peaks = {"pieces": settings.piece_rate, "head": settings.head_rate}
+    for update, chosen in enumerate(steps):
+        labels = torch.from_numpy(data.labels[chosen])
+        loss = model.task.reference_loss(_logits(model, artifact, data, chosen), labels).mean()
+        rates = {
+            group: float(rate(settings.schedule, peak, update, len(steps), settings.warmup))
+            for group, peak in peaks.items()
+        }
+        descend(optimizer, loss, rates, manifest.optimizer.clip_norm)
+
+
+@torch.no_grad()
+def predict_eager(model: Model, artifact: Artifact, data: Dataset) -> np.ndarray:
+    """Logits [N, C] in batches of similar length."""
+    order = np.argsort(data.seqs, kind="stable")
+    logits = np.zeros((len(data), max(1, len(artifact.manifest.task.labels))), np.float32)
+    for first in range(0, len(order), 32):
+        rows = order[first : first + 32].tolist()
+        logits[rows] = _logits(model, artifact, data, rows).numpy()
+    return logits
+
+
+def _logits(model: Model, artifact: Artifact, data: Dataset, chosen: Sequence[int]) -> torch.Tensor:
+    samples = [data.tokens[index] for index in chosen]
+    longest = max(len(sample.ids) for sample in samples)
+    info = artifact.manifest.tokens
+    tokens = as_tensors(pad(samples, len(samples), longest, info.pad_id, info.inputs))
+    return model(model.features(tokens), tokens[MASK])

@@ -1,0 +1,122 @@
+"""`effine bench epoch`: whole epochs with the Trainer against PyTorch with dynamic padding."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from effine.export.bench.rivals import (
+    Rival,
+    as_tensors,
+    descend,
+    reference_model,
+    torch_optimizer,
+)
+from effine.runtime.artifact import Artifact
+from effine.runtime.data import Example
+from effine.runtime.dataset import load_dataset
+from effine.runtime.schedule import rate
+from effine.runtime.tokenize import pad
+from effine.runtime.trainer import Progress, Trainer
+
+
+class EagerEpochs:
+    """Trains the rival epoch by epoch; each batch is padded to its longest text."""
+
+    def __init__(
+        self, artifact: Artifact, source: str, examples: Sequence[Example], epochs: int
+    ) -> None:
+        self._artifact = artifact
+        self._examples = examples
+        self._rival = Rival(reference_model(artifact, source), source)
+        self._optimizer = torch_optimizer(self._rival.named_parameters(), artifact.manifest)
+        self._random = np.random.default_rng(0)
+        self._total = epochs * -(-len(examples) // artifact.manifest.shapes.batch)
+        self._update = 0
+
+    def run(self) -> float:
+        """Train one epoch, tokenizing included; returns the seconds it took."""
+        start = time.perf_counter()
+        manifest = self._artifact.manifest
+        data = load_dataset(self._artifact, self._examples, manifest.task.labels)
+        order = self._random.permutation(len(data))
+        for first in range(0, len(order), manifest.shapes.batch):
+            chosen = order[first : first + manifest.shapes.batch]
+            samples = [data.tokens[i] for i in chosen]
+            longest = max(len(sample.ids) for sample in samples)
+            info = manifest.tokens
+            arrays = pad(samples, len(samples), longest, info.pad_id, info.inputs)
+            loss = self._rival.loss(as_tensors(arrays), torch.from_numpy(data.labels[chosen]))
+            descend(self._optimizer, loss, self._rates(), manifest.optimizer.clip_norm)
+            self._update += 1
+        return time.perf_counter() - start
+
+    def _rates(self) -> dict[str, float]:
+        recipe = self._artifact.manifest.recipe
+        peaks = {"pieces": recipe.piece_rate, "head": recipe.head_rate}
+        return {
+            group: float(rate(recipe.schedule, peak, self._update, self._total, recipe.warmup))
+            for group, peak in peaks.items()
+        }
+
+
+def bench_epoch(
+    artifact: Artifact,
+    source: str,
+    examples: Sequence[Example],
+    *,
+    threads: Sequence[int],
+    epochs: int,
+) -> list[dict[str, Any]]:
+    """Time epochs of the Trainer and of the rival, alternating.
+
+    The Trainer's first epoch holds reading and tokenizing, loading the programs and
+    filling the cache; the rival tokenizes in every epoch.
+
+    Args:
+        source: the backbone as given at export.
+        examples: what to train on.
+        threads: sizes of both thread pools, one measurement for each.
+    """
+    return [_measure(artifact, source, examples, count, epochs) for count in threads]
+
+
+def _measure(
+    artifact: Artifact, source: str, examples: Sequence[Example], threads: int, epochs: int
+) -> dict[str, Any]:
+    torch.set_num_threads(threads)
+    rival = EagerEpochs(artifact, source, examples, epochs)
+    before = os.getloadavg()
+    eager: list[float] = []
+    own: list[float] = []
+    trainer = Trainer(artifact, threads=threads)
+    start = time.perf_counter()
+
+    def alternate(progress: Progress) -> None:
+        nonlocal start
+        if progress.metrics is not None:
+            own.append(time.perf_counter() - start)
+            eager.append(rival.run())
+            start = time.perf_counter()
+
+    trainer.fit(examples, epochs=epochs, callbacks=[alternate])
+    ratios = [a / b for a, b in zip(own, eager, strict=True)]
+    return {
+        "method": artifact.manifest.method_info.name,
+        "batch": artifact.manifest.shapes.batch,
+        "seqs": list(artifact.manifest.shapes.seqs),
+        "threads": threads,
+        "examples": len(examples),
+        "effine_s": own,
+        "eager_s": eager,
+        "first_ratio": ratios[0],
+        "later_ratio": statistics.median(ratios[1:]) if ratios[1:] else None,
+        "load_before": before,
+        "load_after": os.getloadavg(),
+    }

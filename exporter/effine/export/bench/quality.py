@@ -1,0 +1,218 @@
+"""`effine bench quality`: what training on the programs reaches, beside PyTorch eager.
+
+Results are lines of JSON that are appended as runs finish; a finished run is skipped.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from effine.export.bench.eager import predict_eager, train_eager
+from effine.export.bench.rivals import load_parameters, reference_model
+from effine.export.bench.subsets import draw, hold_out, parts_of
+from effine.export.pipeline import export
+from effine.runtime.artifact import Artifact
+from effine.runtime.data import Example, load_examples
+from effine.runtime.dataset import Dataset, load_dataset
+from effine.runtime.metrics import evaluate, main_metric
+from effine.runtime.trainer import Settings, Trainer
+
+SAME_SCORE = 0.01
+
+
+@dataclass(frozen=True)
+class Study:
+    """What to train on what.
+
+    Args:
+        folders: data sets, each a folder with train.jsonl and test.jsonl or dev.jsonl.
+        train_size, per_class: the part of train to use, drawn by the run's seed.
+        max_test: use only the first so many test examples.
+        source: the backbone.
+        work: where artifacts are kept and found again.
+    """
+
+    folders: tuple[Path, ...]
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    work: Path
+    task: str = "classification"
+    train_size: int | None = None
+    per_class: int | None = None
+    metric: str | None = None
+    max_test: int | None = None
+    epochs: int | None = None
+    source: str = "minilm"
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Learning rates and epochs to try, all combinations; the recipe is tried as well."""
+
+    piece_rates: tuple[float, ...]
+    head_rates: tuple[float, ...]
+    epochs: tuple[int, ...]
+
+
+def run_study(study: Study, results: Path, notice: Callable[[str], None]) -> None:
+    """Train with every method, data set and seed; append to `results`."""
+    done = {_identity(record) for record in read_results(results)}
+    for folder, method in itertools.product(study.folders, study.methods):
+        workplace = _Workplace(study, folder, method)
+        for seed in study.seeds:
+            key = workplace.key("run", seed) | {"epochs": study.epochs}
+            if _identity(key) not in done:
+                started = time.perf_counter()
+                record = key | workplace.compare(seed)
+                _append(results, record | {"seconds": time.perf_counter() - started})
+                notice(f"{folder.name} {method} seed {seed}: {record['effine']:.4f}")
+
+
+def run_grid(study: Study, grid: Grid, results: Path, notice: Callable[[str], None]) -> None:
+    """Try the grid on a held-out fifth of train; test is never read."""
+    done = {_identity(record) for record in read_results(results)}
+    for folder, method in itertools.product(study.folders, study.methods):
+        workplace = _Workplace(study, folder, method)
+        for seed, settings in itertools.product(study.seeds, workplace.points(grid)):
+            key = workplace.key("grid", seed) | settings
+            if _identity(key) not in done:
+                score = workplace.held_out_score(seed, settings)
+                _append(results, key | {"score": score})
+                notice(f"{folder.name} {method} seed {seed} {settings}: {score:.4f}")
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """The records of a results file; none if it doesn't exist, a torn last line is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+
+
+class _Workplace:
+    """One data set and method: its artifact, made when first needed, and its Trainer."""
+
+    def __init__(self, study: Study, folder: Path, method: str) -> None:
+        self.study = study
+        self.folder = folder
+        self.method = method
+        self._train, self._test = parts_of(folder)
+        self._examples: list[Example] | None = None
+        self._trainer: Trainer | None = None
+
+    def key(self, kind: str, seed: int) -> dict[str, Any]:
+        study = self.study
+        return {
+            "kind": kind,
+            "data": self.folder.name,
+            "task": study.task,
+            "train_size": study.train_size,
+            "per_class": study.per_class,
+            "max_test": study.max_test if kind == "run" else None,
+            "metric": study.metric or main_metric(study.task),
+            "model": Path(study.source).name,
+            "method": self.method,
+            "seed": seed,
+        }
+
+    def points(self, grid: Grid) -> Iterator[dict[str, Any]]:
+        """The recipe and the grid's points."""
+        recipe = self.trainer.artifact.manifest.recipe
+        names = ("piece_rate", "head_rate", "epochs")
+        own = tuple(getattr(recipe, name) for name in names)
+        tried = itertools.product(grid.piece_rates, grid.head_rates, grid.epochs)
+        for point in dict.fromkeys([own, *tried]):
+            yield dict(zip(names, point, strict=True)) | {"recipe": point == own}
+
+    @property
+    def trainer(self) -> Trainer:
+        if self._trainer is None:
+            self._trainer = Trainer(self._artifact(), threads=self.study.threads)
+        return self._trainer
+
+    def part(self, seed: int) -> list[Example]:
+        if self._examples is None:
+            self._examples = load_examples(self._train, self.study.task)
+        return draw(self._examples, self.study.train_size, self.study.per_class, seed)
+
+    def held_out_score(self, seed: int, settings: dict[str, Any]) -> float:
+        train, dev = hold_out(self.part(seed), seed)
+        chosen = {name: value for name, value in settings.items() if name != "recipe"}
+        self.trainer.fit(train, seed=seed, **chosen)
+        return self._score(self._outputs(dev), self._dataset(dev))
+
+    def compare(self, seed: int) -> dict[str, Any]:
+        """Train on the programs and in eager; scores, and the share of equal predictions."""
+        torch.set_num_threads(self.study.threads or torch.get_num_threads())
+        train = self.part(seed)
+        test = load_examples(self._test, self.study.task)[: self.study.max_test]
+        data, train_data = self._dataset(test), self._dataset(train)
+        self.trainer.fit(train, seed=seed, epochs=self.study.epochs)
+        own = self._outputs(test)
+        artifact = self.trainer.artifact
+        model = reference_model(artifact, self.study.source)
+        settings = Settings.from_recipe(artifact.manifest, seed=seed, epochs=self.study.epochs)
+        train_eager(model, artifact, train_data, settings)
+        eager = predict_eager(model, artifact, data)
+        load_parameters(model, self.trainer.state)
+        same = self._same(own, predict_eager(model, artifact, data))
+        return {
+            "effine": self._score(own, data),
+            "eager": self._score(eager, data),
+            "equal_predictions": same,
+            "settings": asdict(settings),
+        }
+
+    def _artifact(self) -> Artifact:
+        study = self.study
+        name = f"{self.folder.name}-{study.task}-{Path(study.source).name}-{self.method}.effine"
+        out = study.work / name
+        if out.exists():
+            return Artifact.open(out)
+        study.work.mkdir(parents=True, exist_ok=True)
+        return export(study.source, method=self.method, task=study.task, data=self._train, out=out)
+
+    def _dataset(self, examples: Sequence[Example]) -> Dataset:
+        artifact = self.trainer.artifact
+        return load_dataset(artifact, examples, artifact.manifest.task.labels)
+
+    def _outputs(self, examples: Sequence[Example]) -> np.ndarray:
+        predictions = self.trainer.predict(examples)
+        if self.study.task == "regression":
+            return np.array([[p.score] for p in predictions], np.float32)
+        return np.array([list(p.probabilities.values()) for p in predictions])
+
+    def _score(self, outputs: np.ndarray, data: Dataset) -> float:
+        scores = evaluate(self.study.task, outputs, data.labels)
+        return scores[self.study.metric or main_metric(self.study.task)]
+
+    def _same(self, own: np.ndarray, eager: np.ndarray) -> float:
+        """The share of equal labels, or of scores that differ by at most 0.01."""
+        if self.study.task == "regression":
+            return float((np.abs(own - eager) <= SAME_SCORE).mean())
+        return float((own.argmax(axis=1) == eager.argmax(axis=1)).mean())
+
+
+def _identity(record: dict[str, Any]) -> str:
+    results = ("effine", "eager", "equal_predictions", "settings", "seconds", "score", "recipe")
+    return json.dumps({k: v for k, v in record.items() if k not in results}, sort_keys=True)
+
+
+def _append(path: Path, record: dict[str, Any]) -> None:
+    """Add a line; what an interrupted writer left of one is dropped."""
+    content = path.read_bytes() if path.exists() else b""
+    whole = content.rfind(b"\n") + 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.truncate(whole)
+        file.write(json.dumps(record).encode() + b"\n")

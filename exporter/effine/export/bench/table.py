@@ -1,0 +1,137 @@
+"""Tables of the benchmarks' results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+import numpy as np
+
+Record = Mapping[str, Any]
+
+
+def quality_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Means over seeds of effine and eager, their paired difference, and the frozen head.
+
+    `standard_error` is that of the paired difference; None for one seed.
+    """
+    runs = [record for record in records if record["kind"] == "run"]
+    heads = {_setting(r): rows for r, rows in _grouped(runs).values() if r["method"] == "head"}
+    rows = []
+    for first, group in _grouped(runs).values():
+        own = np.array([record["effine"] for record in group])
+        eager = np.array([record["eager"] for record in group])
+        head = heads.get(_setting(first))
+        spread = (own - eager).std(ddof=1) / len(own) ** 0.5 if len(own) > 1 else None
+        rows.append(
+            {
+                "data": _data(first),
+                "metric": first["metric"],
+                "method": first["method"],
+                "seeds": len(own),
+                "effine": float(own.mean()),
+                "eager": float(eager.mean()),
+                "difference": float((own - eager).mean()),
+                "standard_error": None if spread is None else float(spread),
+                "equal_predictions": min(record["equal_predictions"] for record in group),
+                "frozen_head": head and float(np.mean([record["effine"] for record in head])),
+            }
+        )
+    return rows
+
+
+def grid_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """For each data set and method: the grid's best point and the recipe's score beside it."""
+    grouped: dict[tuple[str, str], dict[tuple[Any, ...], list[Record]]] = {}
+    for record in records:
+        if record["kind"] == "grid":
+            point = (record["piece_rate"], record["head_rate"], record["epochs"])
+            points = grouped.setdefault((_data(record), record["method"]), {})
+            points.setdefault(point, []).append(record)
+    rows = []
+    for (data, method), points in grouped.items():
+        scores = {p: float(np.mean([r["score"] for r in found])) for p, found in points.items()}
+        best = max(scores, key=lambda point: scores[point])
+        recipe = next((p for p, found in points.items() if found[-1]["recipe"]), None)
+        rows.append(
+            {
+                "data": data,
+                "method": method,
+                "points": len(points),
+                "best": scores[best],
+                "piece_rate": best[0],
+                "head_rate": best[1],
+                "epochs": best[2],
+                "recipe": None if recipe is None else scores[recipe],
+            }
+        )
+    return rows
+
+
+def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same keys as aligned columns."""
+    if not rows:
+        return "no results"
+    cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _grouped(runs: Iterable[Record]) -> dict[tuple[Any, ...], tuple[Record, list[Record]]]:
+    groups: dict[tuple[Any, ...], tuple[Record, list[Record]]] = {}
+    for record in runs:
+        key = (*_setting(record), record["method"], record["epochs"])
+        groups.setdefault(key, (record, []))[1].append(record)
+    return groups
+
+
+def _setting(record: Record) -> tuple[Any, ...]:
+    names = ("data", "task", "train_size", "per_class", "max_test", "metric", "model")
+    return tuple(record[name] for name in names)
+
+
+def _data(record: Record) -> str:
+    if record["per_class"] is not None:
+        return f"{record['data']} {record['per_class']}/class"
+    size = record["train_size"]
+    return str(record["data"]) if size is None else f"{record['data']} {size}"
+
+
+def print_step(result: dict[str, Any]) -> None:
+    """Print one measurement of `bench step`."""
+    click.echo(
+        f"{result['method']} B={result['batch']} S={result['seq']} threads={result['threads']}, "
+        f"{_load(result)}"
+    )
+    for name, median in result["median_ms"].items():
+        line = f"  {name:5} median {median:7.1f} ms  min {result['min_ms'][name]:7.1f} ms"
+        if name in result["median_ratio"]:
+            line += f"  ratio of medians {result['ratio_of_medians'][name]:.3f}"
+            line += f"  median ratio {result['median_ratio'][name]:.3f}"
+        click.echo(line)
+
+
+def print_epoch(result: dict[str, Any]) -> None:
+    """Print one measurement of `bench epoch`."""
+    later = "-" if result["later_ratio"] is None else f"{result['later_ratio']:.3f}"
+    click.echo(
+        f"{result['method']} {result['examples']} examples, seq {result['seqs']}, "
+        f"threads={result['threads']}: first epoch {result['first_ratio']:.3f}, later {later}, "
+        f"{_load(result)}"
+    )
+    for name in ("effine_s", "eager_s"):
+        click.echo(f"  {name[:-2]:6} " + "  ".join(f"{s:.2f} s" for s in result[name]))
+
+
+def _load(result: dict[str, Any]) -> str:
+    return f"load {result['load_before'][0]:.2f} -> {result['load_after'][0]:.2f}"
