@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from artifacts import artifact  # noqa: F401  (a fixture)
-from effine.export.backbones import Backbone, packaged_minilm, load_backbone
+from effine.export.backbones import Backbone, load_backbone, packaged_minilm
 
 SIZES = {"hidden": 32, "layers": 2, "heads": 2, "width": 64, "positions": 64}
 

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModel, GPT2Config, PreTrainedModel
 
 from conftest import tiny_network
-from effine.export.backbones import Backbone, packaged_minilm, encoder_from, load_backbone
+from effine.export.backbones import Backbone, encoder_from, load_backbone, packaged_minilm
 from effine.export.errors import ExportError
 
 

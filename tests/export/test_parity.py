@@ -108,14 +108,14 @@ class DecayedBiases(Mutant):
 
 
 class PerturbedTensor(Mutant):
-    """One parameter is off by 1 % of its norm after the first update."""
+    """One parameter is off by half of its norm after the first update."""
 
     def after(self, inputs: Arrays, outputs: Arrays) -> Arrays:
         if self.updates != 1:
             return outputs
         name = max(self.manifest.parameters, key=lambda entry: np.prod(entry.shape)).name
         noise = np.random.default_rng(0).normal(size=outputs[name].shape)
-        noise *= 0.01 * np.linalg.norm(outputs[name]) / np.linalg.norm(noise)
+        noise *= 0.5 * np.linalg.norm(outputs[name]) / np.linalg.norm(noise)
         return outputs | {name: outputs[name] + noise.astype(np.float32)}
 
 

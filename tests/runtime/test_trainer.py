@@ -18,7 +18,8 @@ from effine.runtime.engines import Arrays
 from effine.runtime.errors import CheckpointError, DataError, IncompatibleCheckpoint
 from effine.runtime.feature_cache import FeatureCache
 from effine.runtime.report import Report
-from effine.runtime.trainer import Progress, Trainer
+from effine.runtime.run import Progress
+from effine.runtime.trainer import Trainer
 
 FAST = {"head_rate": 0.05, "epochs": 8}
 UPDATES = math.ceil(len(intents()) / BATCH)

@@ -7,6 +7,7 @@ shape, a short batch and unequal weights. Every engine replays it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from effine.export.capture import MASK
+from effine.export.errors import ExportError
 from effine.export.model import GROUPS, Model, group_of
 from effine.export.optimizers import Optimizer
 from effine.runtime.tokenize import Tokens, pad
@@ -28,6 +30,10 @@ TIE = 1e-5
 DECAY_RATE = 0.1
 _PERTURBATION = 0.02
 _SHORT_BATCH = 1
+_POOL = 2
+_RATE_FACTORS = (1.0, 3.0, 10.0, 30.0)
+_FELL_OVER = 5
+_FELL_BY = 0.95
 
 Arrays = dict[str, np.ndarray]
 
@@ -59,13 +65,40 @@ def record(
 ) -> Recorded:
     """Record the golden run; the model's parameters are restored afterwards.
 
+    The loss must fall within the run, so where the rates are too small for that (tiny
+    random backbones) they are raised.
+
     Args:
         rates: peak learning rates of the groups pieces and head.
+
+    Raises:
+        ExportError: the loss doesn't fall at any rate.
     """
+    for factor in _RATE_FACTORS:
+        raised = (rates[0] * factor, rates[1] * factor)
+        recorded = _record(model, optimizer, data, batch, seqs, token_inputs, pad_id, raised, seed)
+        loss = recorded.arrays["loss"]
+        if loss[-_FELL_OVER:].mean() < _FELL_BY * loss[:_FELL_OVER].mean():
+            return recorded
+    raise ExportError("the loss doesn't fall in PyTorch either: check the labels of --data")
+
+
+def _record(
+    model: Model,
+    optimizer: Optimizer,
+    data: GoldenData,
+    batch: int,
+    seqs: Sequence[int],
+    token_inputs: Sequence[str],
+    pad_id: int,
+    rates: tuple[float, float],
+    seed: int,
+) -> Recorded:
     random = np.random.default_rng(seed)
+    pools = {seq: _pool(random, data, seq, batch) for seq in seqs}
     batches = [
-        _batch(random, data, step, batch, seqs[step % len(seqs)], token_inputs, pad_id, rates)
-        for step in range(STEPS)
+        _batch(random, data, step, batch, seq, pools[seq], token_inputs, pad_id, rates)
+        for step, seq in zip(range(STEPS), itertools.cycle(seqs), strict=False)
     ]
     arrays = {f"batch.{i}.{name}": a for i, made in enumerate(batches) for name, a in made.items()}
     with _restored(model), _count_ties(model) as ties:
@@ -87,19 +120,25 @@ class Recorded:
     metadata: dict[str, str]
 
 
+def _pool(random: np.random.Generator, data: GoldenData, seq: int, batch: int) -> np.ndarray:
+    """A few examples that fit: a model can fit them within the run, so the loss falls."""
+    fitting = [i for i, tokens in enumerate(data.tokens) if len(tokens.ids) <= seq]
+    return random.permutation(fitting or len(data.tokens))[: _POOL * batch]
+
+
 def _batch(
     random: np.random.Generator,
     data: GoldenData,
     step: int,
     batch: int,
     seq: int,
+    pool: np.ndarray,
     token_inputs: Sequence[str],
     pad_id: int,
     rates: tuple[float, float],
 ) -> Arrays:
-    fitting = [i for i, tokens in enumerate(data.tokens) if len(tokens.ids) <= seq]
     count = max(1, batch - 3) if step == _SHORT_BATCH else batch
-    chosen = random.choice(fitting or len(data.tokens), size=count)
+    chosen = random.choice(pool, size=count)
     tokens = [Tokens(data.tokens[i].ids[:seq], data.tokens[i].type_ids[:seq]) for i in chosen]
     labels = np.zeros(batch, data.labels.dtype)
     labels[:count] = data.labels[chosen]

@@ -14,7 +14,7 @@ from effine.runtime.learner import Prediction
 from effine.runtime.manifest import Manifest
 from effine.runtime.parity import ParityReport
 from effine.runtime.report import Report
-from effine.runtime.trainer import Callback, Progress
+from effine.runtime.run import Callback, Progress
 
 _SHOWN_PROBABILITIES = 3
 

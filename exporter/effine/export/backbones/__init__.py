@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
-from effine.export.encoder import Encoder
+from effine.export.encoder import Block, Encoder
 from effine.export.errors import ExportError
 
 POOLINGS = ("cls", "mean")
@@ -101,6 +101,33 @@ def encoder_from(network: PreTrainedModel) -> Encoder:
     known_architectures()
     encoder = _BUILDERS[network.config.model_type](network)
     return encoder.requires_grad_(False).eval()
+
+
+def copy_blocks(
+    hub_layers: Iterable[nn.Module],
+    prefix: str,
+    names: Mapping[str, str],
+    make: Callable[[], Block],
+) -> tuple[list[Block], dict[str, str]]:
+    """Make a canonical block for each transformers layer and copy its weights.
+
+    Args:
+        hub_layers: the layers of the transformers model.
+        prefix: where they are in it, such as `encoder.layer`.
+        names: canonical module name to its name in a transformers layer.
+        make: builds an empty block.
+
+    Returns:
+        The blocks, and the `hub_names` of the encoder.
+    """
+    blocks, hub_names = [], {}
+    for index, layer in enumerate(hub_layers):
+        block = make()
+        for ours, theirs in names.items():
+            copy_module(block.get_submodule(ours), layer.get_submodule(theirs))
+            hub_names[f"layers.{index}.{ours}"] = f"{prefix}.{index}.{theirs}"
+        blocks.append(block)
+    return blocks, hub_names
 
 
 def copy_module(target: nn.Module, source: nn.Module) -> None:

@@ -5,18 +5,16 @@ from __future__ import annotations
 from torch import nn
 from transformers import PreTrainedModel
 
-from effine.export.backbones import backbone, copy_module
+from effine.export.backbones import backbone, copy_blocks, copy_module
 from effine.export.encoder import Block, Embeddings, Encoder
 
-_LINEARS = {
+_MODULES = {
     "attention.query": "attention.self.query",
     "attention.key": "attention.self.key",
     "attention.value": "attention.self.value",
     "attention.output": "attention.output.dense",
     "feed_forward.up": "intermediate.dense",
     "feed_forward.down": "output.dense",
-}
-_NORMS = {
     "attention_norm": "attention.output.LayerNorm",
     "feed_forward_norm": "output.LayerNorm",
 }
@@ -38,20 +36,18 @@ def build(network: PreTrainedModel) -> Encoder:
     copy_module(embeddings.token_types, source.token_type_embeddings)
     norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
     copy_module(norm, source.LayerNorm)
-    hub_names = {}
-    layers = []
-    for index, layer in enumerate(network.encoder.layer):
-        block = Block(
+    layers, hub_names = copy_blocks(
+        network.encoder.layer,
+        "encoder.layer",
+        _MODULES,
+        lambda: Block(
             config.hidden_size,
             config.num_attention_heads,
             config.intermediate_size,
             config.hidden_act,
             config.layer_norm_eps,
-        )
-        for ours, theirs in (_LINEARS | _NORMS).items():
-            copy_module(block.get_submodule(ours), layer.get_submodule(theirs))
-            hub_names[f"layers.{index}.{ours}"] = f"encoder.layer.{index}.{theirs}"
-        layers.append(block)
+        ),
+    )
     return Encoder(
         "bert",
         embeddings,

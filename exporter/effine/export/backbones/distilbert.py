@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 from transformers import PreTrainedModel
 
-from effine.export.backbones import backbone, copy_module
+from effine.export.backbones import backbone, copy_blocks, copy_module
 from effine.export.encoder import Block, Embeddings, Encoder
 
 _EPS = 1e-12
@@ -31,14 +31,12 @@ def build(network: PreTrainedModel) -> Encoder:
     copy_module(embeddings.positions, source.position_embeddings)
     norm = nn.LayerNorm(config.dim, _EPS)
     copy_module(norm, source.LayerNorm)
-    hub_names = {}
-    layers = []
-    for index, layer in enumerate(network.transformer.layer):
-        block = Block(config.dim, config.n_heads, config.hidden_dim, config.activation, _EPS)
-        for ours, theirs in _MODULES.items():
-            copy_module(block.get_submodule(ours), layer.get_submodule(theirs))
-            hub_names[f"layers.{index}.{ours}"] = f"transformer.layer.{index}.{theirs}"
-        layers.append(block)
+    layers, hub_names = copy_blocks(
+        network.transformer.layer,
+        "transformer.layer",
+        _MODULES,
+        lambda: Block(config.dim, config.n_heads, config.hidden_dim, config.activation, _EPS),
+    )
     return Encoder(
         "distilbert",
         embeddings,

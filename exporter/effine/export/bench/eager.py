@@ -14,9 +14,9 @@ from effine.export.model import Model
 from effine.runtime.artifact import Artifact
 from effine.runtime.dataset import Dataset
 from effine.runtime.order import batches
+from effine.runtime.run import Settings
 from effine.runtime.schedule import rate
 from effine.runtime.tokenize import pad
-from effine.runtime.trainer import Settings
 
 
 def train_eager(model: Model, artifact: Artifact, data: Dataset, settings: Settings) -> None:

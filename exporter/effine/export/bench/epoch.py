@@ -21,9 +21,10 @@ from effine.export.bench.rivals import (
 from effine.runtime.artifact import Artifact
 from effine.runtime.data import Example
 from effine.runtime.dataset import load_dataset
+from effine.runtime.run import Progress
 from effine.runtime.schedule import rate
 from effine.runtime.tokenize import pad
-from effine.runtime.trainer import Progress, Trainer
+from effine.runtime.trainer import Trainer
 
 
 class EagerEpochs:

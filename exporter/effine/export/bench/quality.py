@@ -24,7 +24,8 @@ from effine.runtime.artifact import Artifact
 from effine.runtime.data import Example, load_examples
 from effine.runtime.dataset import Dataset, load_dataset
 from effine.runtime.metrics import evaluate, main_metric
-from effine.runtime.trainer import Settings, Trainer
+from effine.runtime.run import Settings
+from effine.runtime.trainer import Trainer
 
 SAME_SCORE = 0.01
 

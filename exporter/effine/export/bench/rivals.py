@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
-from effine.export.backbones import packaged_minilm, load_backbone
+from effine.export.backbones import load_backbone, packaged_minilm
 from effine.export.capture import MASK
 from effine.export.errors import ExportError
 from effine.export.methods import make_method

@@ -118,14 +118,21 @@ def sums_to_products(graph: fx.GraphModule) -> None:
 
 
 def products_to_linear(graph: fx.GraphModule) -> None:
-    """Write products with a transposed matrix as linear, so that each weight is stored once."""
+    """Write products with a transposed matrix as linear, so that each weight is stored once.
+
+    A computed or trained bias is added afterwards: XNNPACK packs the bias together with
+    a constant weight when the program is loaded, and crashes if it isn't constant too.
+    """
     for node in _calls(graph, {aten.mm.default, aten.addmm.default}):
         bias, x, weight = (None, *node.args) if node.target is aten.mm.default else node.args
-        if weight.target is aten.permute_copy.default:
-            _replace(graph, node, aten.linear.default, x, weight.args[0], bias)
+        transposed = weight.target is aten.permute_copy.default
+        matrix = weight.args[0] if transposed else weight
+        if transposed and (bias is None or bias.op == matrix.op):
+            _replace(graph, node, aten.linear.default, x, matrix, bias)
         elif bias is not None:
+            product_of = aten.linear.default if transposed else aten.mm.default
             with graph.graph.inserting_before(node):
-                product = _call(graph, aten.mm.default, x, weight)
+                product = _call(graph, product_of, x, matrix)
             _replace(graph, node, aten.add.Tensor, product, bias)
 
 

@@ -1,0 +1,78 @@
+"""A training run: its hyper-parameters, its progress, and where it stands."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from effine.runtime.engines import Arrays
+from effine.runtime.manifest import Manifest
+from effine.runtime.report import Report
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Hyper-parameters of a run.
+
+    Args:
+        piece_rate, head_rate: peak learning rates of the two parameter groups.
+        schedule: `constant`, `linear` or `cosine`, after a linear warm-up.
+        warmup: share of the updates that warm up.
+        class_weights: `balanced` to weight examples against the label frequencies.
+        patience: stop after this many epochs without a better metric; 0 never stops.
+        keep_best: end with the parameters of the epoch with the best metric.
+    """
+
+    epochs: int
+    piece_rate: float
+    head_rate: float
+    schedule: str
+    warmup: float
+    seed: int = 0
+    class_weights: str | None = None
+    patience: int = 0
+    keep_best: bool = True
+
+    @classmethod
+    def from_recipe(cls, manifest: Manifest, **chosen: Any) -> Settings:
+        """The artifact's recipe with the given settings in place of its own."""
+        given = {name: value for name, value in chosen.items() if value is not None}
+        return cls(**(dataclasses.asdict(manifest.recipe) | given))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Handed to callbacks after every update; `metrics` only at the end of an epoch."""
+
+    update: int
+    total: int
+    epoch: int
+    loss: float | None
+    metrics: dict[str, float] | None = None
+
+
+Callback = Callable[[Progress], None]
+
+
+@dataclass
+class Run:
+    """Where a run stands; with the state this is what a checkpoint holds."""
+
+    settings: Settings
+    fingerprint: str = ""
+    total: int = 0
+    epoch: int = 0
+    cursor: int = 0
+    update: int = 0
+    step: int = 0
+    best_metric: float | None = None
+    best: Arrays | None = None
+    patience_left: int = 0
+    report: Report = field(default_factory=Report)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the metric hasn't improved for `patience` epochs."""
+        return self.settings.patience > 0 and self.patience_left <= 0
