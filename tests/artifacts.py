@@ -36,9 +36,10 @@ Exported = Callable[..., Artifact]
 
 def intents(shift: int = 0) -> Rows:
     """24 short texts in 3 classes, told apart by one word."""
+    starts = [tail.split()[0] for tail in (*TAILS[shift:], *TAILS[:shift])]
     return [
-        {"text": f"{TAILS[(i + shift) % len(TAILS)].split()[0]} {thing} {tail}", "label": thing}
-        for i, tail in enumerate(TAILS)
+        {"text": f"{thing} {start} {thing} {tail}", "label": thing}
+        for start, tail in zip(starts, TAILS, strict=True)
         for thing in THINGS
     ]
 

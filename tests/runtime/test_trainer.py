@@ -75,7 +75,8 @@ def test_learns_a_separable_task(artifact: Exported, method: str) -> None:
     assert report.warnings == []
     assert trainer.evaluate(intents(3)) == report.metrics
     best = [p.label for p in trainer.predict([row["text"] for row in intents()])]
-    assert np.mean([a == b["label"] for a, b in zip(best, intents(), strict=True)]) >= 0.95
+    right = np.mean([a == b["label"] for a, b in zip(best, intents(), strict=True)])
+    assert right == pytest.approx(trainer.evaluate(intents())["accuracy"]) and right >= 0.9
 
 
 def test_learns_scores(artifact: Exported) -> None:
@@ -328,7 +329,8 @@ def test_a_spare_label_is_learned_on_the_device(head: Artifact, tmp_path: Path) 
     trainer.fit(intents(), epochs=40, head_rate=0.1)
     assert set(trainer.predict(texts[:1])[0].probabilities) == set(THINGS)
     renamed = [
-        {**row, "label": "window"} | {"text": f"open window {row['text']}"} for row in intents()
+        {"text": row["text"].replace(row["label"], "window"), "label": "window"}
+        for row in intents()[:: len(THINGS)]
     ]
     with pytest.raises(DataError, match="unknown label 'window'"):
         trainer.continue_with(renamed)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import click
 
-from effine.export.cli import export_command, main
+from effine.export.cli import main
+from effine.export.cli.export import export_command
 
 REFERENCE = Path("docs", "commands.md")
 _WIDTH = 100

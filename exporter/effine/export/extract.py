@@ -149,7 +149,14 @@ def _peft_config(model: Model, manifest: Manifest) -> dict[str, Any]:
 
 
 def _model(manifest: Manifest, source: str | None) -> Model:
-    backbone = load_backbone(source or manifest.backbone.name, manifest.backbone.pooling)
+    try:
+        backbone = load_backbone(source or manifest.backbone.name, manifest.backbone.pooling)
+    except ExportError as error:
+        if source:
+            raise
+        raise ExportError(
+            f"the backbone '{manifest.backbone.name}' isn't here; pass its place as --model"
+        ) from error
     if backbone.sha256 != manifest.backbone.sha256:
         raise ExportError(
             f"--model {source or manifest.backbone.name}: these are not the weights that the "

@@ -95,7 +95,15 @@ class Method:
         return self.cut // 2
 
     def blocks(self, encoder: Encoder) -> Iterable[int]:
-        """0-based indices of the blocks from `first_layer` (1-based) on."""
+        """0-based indices of the blocks from `first_layer` (1-based) on.
+
+        Raises:
+            ExportError: the encoder has fewer layers.
+        """
+        if (self.first_layer or 0) > encoder.depth:
+            raise ExportError(
+                f"--first-layer {self.first_layer}: the backbone has {encoder.depth} layers"
+            )
         return range(max(self.first_layer or 1, 1) - 1, encoder.depth)
 
     def trains_embedding_norm(self) -> bool:

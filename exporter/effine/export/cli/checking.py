@@ -1,0 +1,120 @@
+"""`effine parity`, `inspect`, `extract` and `methods`: looking at what there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from effine.export.cli.common import ARTIFACT, FILE, json_option, threads_option
+
+
+@click.command()
+@click.argument("artifact", type=ARTIFACT)
+@click.option(
+    "--on",
+    "engines",
+    default="python",
+    show_default=True,
+    help="Comma-separated engines: python, native.",
+)
+@threads_option
+@json_option
+def parity(artifact: Path, engines: str, threads: int | None, as_json: bool) -> None:
+    """Replay the golden run and compare it with PyTorch's; fails if they disagree.
+
+    \b
+    effine parity spartan.effine --on python,native
+    """
+    from effine.export.parity import run_parity
+    from effine.export.show import print_parity
+
+    reports = run_parity(artifact, engines.split(","), threads)
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(r) | {"passed": r.passed} for r in reports]))
+    else:
+        for report in reports:
+            print_parity(report)
+    if not all(report.passed for report in reports):
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("artifact", type=ARTIFACT)
+@json_option
+def inspect(artifact: Path, as_json: bool) -> None:
+    """Show what an artifact holds, after verifying it.
+
+    \b
+    effine inspect spartan.effine
+    """
+    from effine.export.show import print_manifest
+    from effine.runtime.artifact import Artifact
+
+    manifest = Artifact.open(artifact).manifest
+    if as_json:
+        click.echo(manifest.to_json(), nl=False)
+    else:
+        print_manifest(manifest)
+
+
+@click.command()
+@click.argument("checkpoint", type=FILE)
+@click.option(
+    "--artifact",
+    type=ARTIFACT,
+    help="What it was trained with; default: a matching artifact in its folder or here.",
+)
+@click.option("--model", help="The backbone, if it isn't where it was at export.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Directory to write.",
+)
+@click.option("--force", is_flag=True, help="Replace files in an existing directory.")
+@json_option
+def extract(
+    checkpoint: Path,
+    artifact: Path | None,
+    model: str | None,
+    out: Path,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write the trained pieces as safetensors; LoRA in PEFT form.
+
+    \b
+    effine extract spartan.ckpt --out weights/
+    """
+    from effine.export.extract import extract as run
+
+    result = run(checkpoint, artifact, out, model=model, force=force)
+    click.echo(
+        json.dumps(result)
+        if as_json
+        else f"{out}: {result['tensors']} tensors; logits after reload equal "
+        f"(largest difference {result['difference']:.2g})"
+    )
+
+
+@click.command()
+@click.argument("name", required=False)
+@json_option
+def methods(name: str | None, as_json: bool) -> None:
+    """List the methods, or one method's options with defaults and meaning.
+
+    \b
+    effine methods spartan
+    """
+    from effine.export.methods import describe_methods
+    from effine.export.show import print_methods
+
+    described = describe_methods(name)
+    if as_json:
+        click.echo(json.dumps(described))
+    else:
+        print_methods(described, details=name is not None)

@@ -1,0 +1,123 @@
+"""`effine export`, which is also `effine-export`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from effine.export.cli.common import CONTEXT, FILE, Command, json_option, quiet
+from effine.export.errors import ExportError
+
+
+@click.command("export", cls=Command, context_settings=CONTEXT)
+@click.option("--model", default="minilm", show_default=True, help="Hub id, directory or 'minilm'.")
+@click.option("--method", default="spartan", show_default=True, help="See `effine methods`.")
+@click.option(
+    "--method-option",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set an option of the method; see `effine methods NAME`.",
+)
+@click.option("--options", "options_file", type=FILE, help="TOML file with method options.")
+@click.option(
+    "--first-layer",
+    type=click.IntRange(0),
+    help="First layer (1-based) with pieces; those below stay frozen.",
+)
+@click.option(
+    "--task", default="classification", show_default=True, help="classification or regression."
+)
+@click.option("--data", type=FILE, help="CSV, TSV or JSONL; by default the sample intents.")
+@click.option("--labels", type=FILE, help="File with one label a line; replaces --data.")
+@click.option(
+    "--spare-labels",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Labels that may be added on the device.",
+)
+@click.option(
+    "--pooling",
+    type=click.Choice(["cls", "mean"]),
+    help="First token or mean; by default what suits the backbone.",
+)
+@click.option(
+    "--seq",
+    default="auto",
+    show_default=True,
+    help="Sequence lengths such as 16,64, or auto: from the data.",
+)
+@click.option(
+    "--batch", type=click.IntRange(1), default=8, show_default=True, help="Batch size of training."
+)
+@click.option(
+    "--optimizer",
+    type=click.Choice(["adamw", "sgd"]),
+    default="adamw",
+    show_default=True,
+    help="Optimizer inside the training program.",
+)
+@click.option(
+    "--weight-decay",
+    type=float,
+    default=0.01,
+    show_default=True,
+    help="Decoupled weight decay; none on biases and norms.",
+)
+@click.option(
+    "--clip-norm",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Bound on the norm of all gradients; 0 for none.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of initial values.")
+@click.option("--out", type=click.Path(path_type=Path), help="Default: METHOD.effine here.")
+@click.option("--force", is_flag=True, help="Replace an existing artifact.")
+@json_option
+def export_command(
+    assignments: tuple[str, ...], options_file: Path | None, as_json: bool, **settings: Any
+) -> None:
+    """Export a pretrained encoder as an artifact that a phone can train.
+
+    \b
+    effine-export --method spartan
+    effine-export --method read --data train.csv --out triage.effine
+    """
+    quiet()
+    from effine.export.methods import read_options
+    from effine.export.pipeline import export
+
+    options: dict[str, Any] = read_options(options_file) if options_file else {}
+    for assignment in assignments:
+        name, separator, value = assignment.partition("=")
+        if not separator:
+            raise ExportError(f"--method-option {assignment}: expected NAME=VALUE")
+        options[name] = value
+    progress = _no_progress if as_json else _print_stage
+    artifact = export(options=options, progress=progress, **settings)
+    size = sum(entry.size for entry in artifact.manifest.files.values())
+    if as_json:
+        click.echo(json.dumps({"path": str(artifact.path), "bytes": size}))
+    else:
+        click.echo(f"{_shown(artifact.path)}: {size / 1e6:.1f} MB, seq {_seqs(artifact)}")
+
+
+def _seqs(artifact: Any) -> str:
+    return ",".join(map(str, artifact.manifest.shapes.seqs))
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _print_stage(stage: str) -> None:
+    click.echo(f"{stage} ...", err=True)
+
+
+def _no_progress(stage: str) -> None:
+    """Print nothing."""
