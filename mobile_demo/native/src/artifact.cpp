@@ -16,7 +16,7 @@ constexpr int64_t kSchema = 1;
 constexpr uint64_t kMaxManifest = 64 << 20;
 constexpr const char* kRemedy = "; export or copy the artifact again";
 
-std::string sha256_of(const fs::path& path) {
+std::string hash_of(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw Error(path.filename().string() + " can't be opened");
   Sha256 hash;
@@ -32,9 +32,7 @@ void check_manifest(std::string text, const std::string& digits) {
   const size_t at = text.rfind(digits);
   if (digits.size() == 64 && at != std::string::npos) {
     text.replace(at, 64, 64, '0');
-    Sha256 hash;
-    hash.update(text.data(), text.size());
-    if (hash.hex() == digits) return;
+    if (sha256_hex(text) == digits) return;
   }
   throw Error("manifest.json differs from its sha256");
 }
@@ -46,7 +44,7 @@ void check_files(const fs::path& folder, const Json::Object& files) {
       throw Error(name + " is missing or isn't a plain file name");
     }
     if (fs::file_size(path) != static_cast<uint64_t>(json.at("size").integer()) ||
-        sha256_of(path) != json.at("sha256").string()) {
+        hash_of(path) != json.at("sha256").string()) {
       throw Error(name + " differs from its size or sha256 in manifest.json");
     }
   }
@@ -88,9 +86,24 @@ Method parse_method(const fs::path& program, const std::string& name, const Json
           parse_values(json.at("outputs"))};
 }
 
+// Without this, swapping state buffers would bring back a tensor of two steps ago.
+void check_updates(const Artifact& artifact) {
+  for (const Method& method : artifact.methods) {
+    for (const Value& tensor : artifact.state) {
+      bool updated = method.phase != "train";
+      for (const Value& output : method.outputs) {
+        updated |= output.role == "update" && output.name == tensor.name;
+      }
+      if (!updated) throw Error(method.name + " doesn't update " + tensor.name);
+    }
+  }
+}
+
 Artifact parse(const fs::path& folder) {
   const std::string text = read_text(folder / "manifest.json", kMaxManifest);
-  const Json manifest = Json::parse(text);
+  Artifact artifact;
+  artifact.manifest = Json::parse(text);
+  const Json& manifest = artifact.manifest;
   if (manifest.at("schema").integer() != kSchema) {
     throw Error("manifest.json doesn't have schema " + std::to_string(kSchema) +
                 ", the one this runner reads");
@@ -99,7 +112,6 @@ Artifact parse(const fs::path& folder) {
   const auto& files = manifest.at("files").object();
   check_files(folder, files);
 
-  Artifact artifact;
   artifact.folder = folder;
   for (const auto& [phase, program] : manifest.at("programs").object()) {
     const std::string& file = program.at("file").string();
@@ -118,6 +130,16 @@ Artifact parse(const fs::path& folder) {
   artifact.first_gradient_factor =
       static_cast<float>(optimizer.at("first_gradient_factor").number());
   artifact.batch = manifest.at("shapes").at("batch").integer();
+  for (const Json& seq : manifest.at("shapes").at("seqs").array()) {
+    artifact.seqs.push_back(seq.integer());
+  }
+  artifact.token_inputs = strings(manifest.at("tokens").at("inputs"));
+  artifact.pad_id = manifest.at("tokens").at("pad_id").integer();
+  artifact.layers_below = manifest.at("method").at("layers_below").integer();
+  check_updates(artifact);
+  if (sha256_hex(artifact.identity().canonical()) != manifest.at("state_id").string()) {
+    throw Error("state_id doesn't follow from method, backbone, labels and state");
+  }
   return artifact;
 }
 
@@ -138,6 +160,45 @@ const Method& Artifact::method(const std::string& phase, int64_t b, int64_t seq)
   if (best) return *best;
   throw Error(folder.string() + ": no " + phase + " method for batch " + std::to_string(b) +
               " and length " + std::to_string(seq) + kRemedy);
+}
+
+int64_t Artifact::seq_for(int64_t length) const {
+  for (const int64_t seq : seqs) {
+    if (seq >= length) return seq;
+  }
+  throw Error(std::to_string(length) + " tokens exceed the longest exported sequence");
+}
+
+const std::string& Artifact::sha256_of(const std::string& file) const {
+  return manifest.at("files").at(file).at("sha256").string();
+}
+
+Tensors Artifact::initial_state() const {
+  const fs::path path = folder / "state.safetensors";
+  const Tensors parameters = read_tensors(path);
+  Tensors result;
+  for (const Value& value : state) {
+    Tensor& tensor = result[value.name] = Tensor(value.dtype, value.shape);
+    if (value.role != "parameter") continue;
+    const auto found = parameters.find(value.name);
+    if (found == parameters.end() || found->second.dtype != value.dtype ||
+        found->second.shape != value.shape) {
+      throw Error(path.string() + ": " + value.name + " isn't there as declared" + kRemedy);
+    }
+    tensor = found->second;
+  }
+  return result;
+}
+
+Json Artifact::identity() const {
+  const Json &method = manifest.at("method"), &task = manifest.at("task");
+  return Json::Object{{"method", method.at("name")},
+                      {"options", method.at("options")},
+                      {"first_layer", method.at("first_layer")},
+                      {"backbone", manifest.at("backbone").at("sha256")},
+                      {"labels", task.at("labels")},
+                      {"spare_labels", task.at("spare_labels")},
+                      {"state", sha256_hex(manifest.at("state").canonical())}};
 }
 
 }  // namespace effine

@@ -128,10 +128,14 @@ et::Module& Engine::load(const Method& method) {
     check(module->load(etr::Program::Verification::InternalConsistency), what);
   }
   if (!module->is_method_loaded(method.name)) {
+    // Each loaded method has memory of its own; only the backbone's take turns for every sample.
+    std::string& loaded = loaded_[method.phase];
+    if (!loaded.empty() && method.phase != "backbone") module->unload_method(loaded);
     const auto meta = module->method_meta(method.name);
     check(meta.error(), what);
     check_signature(method, *meta);
     check(module->load_method(method.name), what);
+    loaded = method.name;
   }
   return *module;
 }

@@ -23,7 +23,8 @@ class Engine {
   // Supplies the tensor for a declared input; it must outlive the call.
   using Source = std::function<const Tensor&(const Value&)>;
 
-  // Runs a method, which is loaded when it is first needed, and copies its outputs into
+  // Runs a method, which is loaded when it is first needed (of train and predict methods only
+  // the last one is kept), and copies its outputs into
   // `outputs` by name. Inputs of another shape or dtype are refused: they could abort
   // inside the runtime.
   void run(const Method& method, const Source& source, Tensors& outputs);
@@ -33,6 +34,7 @@ class Engine {
 
   const Artifact& artifact_;
   std::map<std::string, std::unique_ptr<executorch::extension::Module>> modules_;
+  std::map<std::string, std::string> loaded_;  // the last method by phase
 };
 
 }  // namespace effine

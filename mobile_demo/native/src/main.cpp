@@ -1,62 +1,112 @@
-// effine-runner: replays an artifact's golden run without Python.
-#include <charconv>
+// effine-runner: trains an artifact, or replays its golden run, without Python.
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <vector>
 
+#include "arguments.h"
 #include "artifact.h"
-#include "json.h"
 #include "replay.h"
-#include "tensors.h"
+#include "schedule.h"
+#include "trainer.h"
 
 namespace {
 
+using effine::Arguments;
+using effine::UsageError;
+
 constexpr const char* kUsage =
-    "usage: effine-runner replay ARTIFACT RESULT.safetensors [--threads N]\n";
+    "usage: effine-runner train ARTIFACT --data TOKENS.safetensors --out RUN.ckpt\n"
+    "           [--epochs N] [--piece-rate X] [--head-rate X] [--warmup SHARE] [--seed N]\n"
+    "           [--schedule constant|linear|cosine] [--cache FILE] [--checkpoint-every N]\n"
+    "           [--stop-after UPDATES] [--resume] [--threads N]\n"
+    "       effine-runner replay ARTIFACT RESULT.safetensors [--threads N]\n"
+    "\n"
+    "train   train on token ids that effine.runtime.tokens wrote; an interrupt ends the run\n"
+    "        with a checkpoint, and --resume goes on from it\n"
+    "replay  run the golden run and write what `effine parity` compares\n"
+    "\n"
+    "example: effine-runner train intents.effine --data train.safetensors --out intents.ckpt\n";
 
-struct UsageError : effine::Error {
-  using Error::Error;
-};
+volatile std::sig_atomic_t interrupted = 0;
+void interrupt(int) { interrupted = 1; }
 
-struct Arguments {
-  std::vector<std::string> words;
-  std::optional<uint32_t> threads;
-};
-
-Arguments parse(int argc, char** argv) {
-  Arguments arguments;
-  for (int i = 1; i < argc; ++i) {
-    const std::string word = argv[i];
-    if (word != "--threads") {
-      if (word.rfind("--", 0) == 0) throw UsageError(word + ": unknown option; see --help");
-      arguments.words.push_back(word);
-      continue;
-    }
-    const std::string value = ++i < argc ? argv[i] : "";
-    uint32_t threads = 0;
-    const auto parsed = std::from_chars(value.data(), value.data() + value.size(), threads);
-    if (parsed.ptr != value.data() + value.size() || threads < 1 || threads > 256) {
-      throw UsageError("--threads needs a number from 1 to 256");
-    }
-    arguments.threads = threads;
-  }
-  if (arguments.words.size() != 3 || arguments.words[0] != "replay") {
-    throw UsageError("expected: replay ARTIFACT RESULT.safetensors; see --help");
-  }
-  if (!std::filesystem::is_directory(arguments.words[1])) {
-    throw UsageError(arguments.words[1] + ": not an artifact folder; give a NAME.effine");
-  }
-  return arguments;
+effine::Artifact load(const Arguments& arguments) {
+  const std::string& folder = arguments.words().at(1);
+  if (std::filesystem::is_directory(folder)) return effine::Artifact::load(folder);
+  throw UsageError(folder + ": not an artifact folder; give a NAME.effine");
 }
 
-void run(const Arguments& arguments) {
-  const auto artifact = effine::Artifact::load(arguments.words[1]);
-  const effine::Replay replay = effine::replay(artifact, arguments.threads);
-  effine::write_tensors(arguments.words[2], replay.result, {{"format", "effine replay"}});
+std::optional<uint32_t> threads(const Arguments& arguments) {
+  return arguments.integer("--threads", 1, 256);
+}
+
+void replay(int argc, char** argv) {
+  const Arguments arguments(argc, argv, {"--threads"}, {});
+  if (arguments.words().size() != 3) {
+    throw UsageError("expected: replay ARTIFACT RESULT.safetensors; see --help");
+  }
+  const effine::Replay replay = effine::replay(load(arguments), threads(arguments));
+  effine::write_tensors(arguments.words()[2], effine::list_of(replay.result),
+                        {{"format", "effine replay"}});
   std::printf("replayed %zu steps: loss %.6f -> %.6f\n", replay.losses.size(),
               double(replay.losses.front()), double(replay.losses.back()));
+}
+
+effine::Json::Object settings(const Arguments& arguments) {
+  constexpr double kAny = 1e308;
+  effine::Json::Object settings;
+  const auto add = [&](const char* name, const auto& value) {
+    if (value) settings[name] = *value;
+  };
+  add("epochs", arguments.integer("--epochs", 1, 1'000'000'000));
+  add("seed", arguments.integer("--seed", 0, UINT64_MAX));
+  add("piece_rate", arguments.number("--piece-rate", 0, kAny));
+  add("head_rate", arguments.number("--head-rate", 0, kAny));
+  add("warmup", arguments.number("--warmup", 0, 1));
+  if (arguments.has("--schedule")) {
+    const std::string& schedule = arguments.text("--schedule");
+    if (!effine::is_schedule(schedule)) {
+      throw UsageError("--schedule " + schedule + ": use constant, linear or cosine");
+    }
+    settings["schedule"] = schedule;
+  }
+  return settings;
+}
+
+void train(int argc, char** argv) {
+  const Arguments arguments(argc, argv,
+                            {"--data", "--out", "--epochs", "--piece-rate", "--head-rate",
+                             "--warmup", "--seed", "--schedule", "--cache", "--checkpoint-every",
+                             "--stop-after", "--threads"},
+                            {"--resume"});
+  if (arguments.words().size() != 2) {
+    throw UsageError("expected: train ARTIFACT --data FILE --out FILE; see --help");
+  }
+  effine::TrainOptions options;
+  options.data = arguments.text("--data");
+  options.checkpoint = arguments.text("--out");
+  if (arguments.has("--cache")) options.cache = arguments.text("--cache");
+  options.settings = settings(arguments);
+  options.resume = arguments.has("--resume");
+  options.threads = threads(arguments);
+  options.checkpoint_every = int64_t(arguments.integer("--checkpoint-every", 1, INT64_MAX)
+                                         .value_or(uint64_t(options.checkpoint_every)));
+  const auto limit = int64_t(arguments.integer("--stop-after", 1, INT64_MAX).value_or(INT64_MAX));
+  options.stop = [=](int64_t updates) { return interrupted || updates >= limit; };
+  options.on_epoch = [](int64_t epoch, std::optional<double> loss) {
+    std::printf("epoch %lld: %s\n", static_cast<long long>(epoch),
+                loss ? ("loss " + std::to_string(*loss)).c_str() : "every update was discarded");
+    std::fflush(stdout);
+  };
+  const effine::Artifact artifact = load(arguments);
+  std::signal(SIGINT, interrupt);
+  std::signal(SIGTERM, interrupt);
+  const effine::Report report = effine::Trainer(artifact, options).train();
+  for (const std::string& warning : report.warnings) std::printf("warning: %s\n", warning.c_str());
+  std::printf("%s: %s\n", options.checkpoint.c_str(),
+              report.cancelled ? "interrupted; --resume goes on" : "trained");
 }
 
 int report(std::string message, int code) {
@@ -70,11 +120,16 @@ int report(std::string message, int code) {
 }  // namespace
 
 int main(int argc, char** argv) try {
-  if (argc == 2 && std::string(argv[1]) == "--help") {
+  const std::string command = argc > 1 ? argv[1] : "";
+  if (command == "train") {
+    train(argc, argv);
+  } else if (command == "replay") {
+    replay(argc, argv);
+  } else if (command == "--help") {
     std::fputs(kUsage, stdout);
-    return 0;
+  } else {
+    throw UsageError("expected train or replay; see --help");
   }
-  run(parse(argc, argv));
   return 0;
 } catch (const UsageError& error) {
   return report(error.what(), 2);

@@ -3,8 +3,6 @@
 
 #include <cstdint>
 #include <optional>
-#include <string>
-#include <utility>
 #include <vector>
 
 #include "artifact.h"
@@ -15,7 +13,7 @@ namespace effine {
 struct Replay {
   std::vector<float> losses;
   // features., logits, loss, gradient., end., decay. as `effine parity` compares them.
-  std::vector<std::pair<std::string, Tensor>> result;
+  NamedTensors result;
 };
 
 Replay replay(const Artifact& artifact, std::optional<uint32_t> threads);

@@ -18,7 +18,8 @@ class Sha256 {
     }
   }
 
-  std::string hex() {
+  // The 32 bytes of the digest; the object is then used up.
+  std::string digest() {
     const uint64_t bits = length_ * 8;
     constexpr char kEnd = '\x80', kZero = '\0';
     update(&kEnd, 1);
@@ -27,11 +28,18 @@ class Sha256 {
       block_[used_++] = static_cast<uint8_t>(bits >> shift);
     }
     compress();
-    std::string digits;
+    std::string bytes;
     for (const uint32_t word : state_) {
-      for (int shift = 28; shift >= 0; shift -= 4) {
-        digits += "0123456789abcdef"[word >> shift & 15];
-      }
+      for (int shift = 24; shift >= 0; shift -= 8) bytes += static_cast<char>(word >> shift);
+    }
+    return bytes;
+  }
+
+  std::string hex() {
+    std::string digits;
+    for (const char byte : digest()) {
+      digits += "0123456789abcdef"[byte >> 4 & 15];
+      digits += "0123456789abcdef"[byte & 15];
     }
     return digits;
   }
@@ -81,5 +89,11 @@ class Sha256 {
   size_t used_ = 0;
   uint64_t length_ = 0;
 };
+
+inline std::string sha256_hex(const std::string& text) {
+  Sha256 hash;
+  hash.update(text.data(), text.size());
+  return hash.hex();
+}
 
 }  // namespace effine

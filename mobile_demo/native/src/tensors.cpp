@@ -9,9 +9,8 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <system_error>
-
-#include "json.h"
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensor files are little-endian");
 
@@ -24,6 +23,7 @@ constexpr uint64_t kMaxHeader = 100'000'000;
 constexpr size_t kAlignment = 64;
 constexpr size_t kMaxRank = 8;
 constexpr int64_t kMaxElements = 1'000'000'000;
+constexpr const char* kMetadata = "__metadata__";
 
 struct DTypeNames {
   const char* safetensors;
@@ -56,10 +56,7 @@ bool all_finite(const Tensor& tensor) {
 }
 
 void check_finite(const std::string& name, const Tensor& tensor) {
-  const bool finite = tensor.dtype == DType::f32   ? all_finite<float>(tensor)
-                      : tensor.dtype == DType::f64 ? all_finite<double>(tensor)
-                                                   : true;
-  if (!finite) throw Error("tensor " + name + " holds NaN or Inf");
+  if (!is_finite(tensor)) throw Error("tensor " + name + " holds NaN or Inf");
 }
 
 struct Entry {
@@ -86,15 +83,19 @@ Entry parse_entry(const std::string& name, const Json& json) {
   return entry;
 }
 
+Metadata parse_metadata(const Json& header) {
+  Metadata metadata;
+  const auto found = header.object().find(kMetadata);
+  if (found == header.object().end()) return metadata;
+  for (const auto& [key, value] : found->second.object()) metadata[key] = value.string();
+  return metadata;
+}
+
 // The entries in file order, proven to cover the data section exactly.
 std::vector<Entry> parse_header(const Json& header, uint64_t data_size) {
   std::vector<Entry> entries;
   for (const auto& [name, json] : header.object()) {
-    if (name != "__metadata__") {
-      entries.push_back(parse_entry(name, json));
-      continue;
-    }
-    for (const auto& [key, value] : json.object()) value.string();
+    if (name != kMetadata) entries.push_back(parse_entry(name, json));
   }
   std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
     return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
@@ -108,7 +109,7 @@ std::vector<Entry> parse_header(const Json& header, uint64_t data_size) {
   return entries;
 }
 
-Tensors read(std::ifstream& file, uint64_t file_size) {
+TensorFile read(std::ifstream& file, uint64_t file_size) {
   uint64_t header_size = 0;
   file.read(reinterpret_cast<char*>(&header_size), sizeof header_size);
   if (!file || header_size > std::min(kMaxHeader, file_size - sizeof header_size)) {
@@ -117,33 +118,18 @@ Tensors read(std::ifstream& file, uint64_t file_size) {
   std::string header(header_size, '\0');
   file.read(header.data(), static_cast<std::streamsize>(header_size));
   if (header.empty() || header.front() != '{') throw Error("the header isn't a JSON object");
-  Tensors tensors;
-  for (Entry& entry : parse_header(Json::parse(header), file_size - 8 - header_size)) {
+  const Json table = Json::parse(header);
+  TensorFile result;
+  result.metadata = parse_metadata(table);
+  for (Entry& entry : parse_header(table, file_size - 8 - header_size)) {
     entry.tensor.data.resize(entry.end - entry.begin);
     file.read(reinterpret_cast<char*>(entry.tensor.data.data()),
               static_cast<std::streamsize>(entry.tensor.data.size()));
     if (!file) throw Error("reading stopped early");
     check_finite(entry.name, entry.tensor);
-    tensors.emplace(std::move(entry.name), std::move(entry.tensor));
+    result.tensors.emplace_back(std::move(entry.name), std::move(entry.tensor));
   }
-  return tensors;
-}
-
-std::string quoted(const std::string& text) {
-  static constexpr std::string_view kSpecial = "\"\\\b\f\n\r\t", kLetters = "\"\\bfnrt";
-  std::string result = "\"";
-  for (const char c : text) {
-    const size_t special = kSpecial.find(c);
-    if (special != std::string_view::npos) {
-      result += {'\\', kLetters[special]};
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      constexpr char kHex[] = "0123456789abcdef";
-      result += {'\\', 'u', '0', '0', kHex[c >> 4], kHex[c & 15]};
-    } else {
-      result += c;
-    }
-  }
-  return result + "\"";
+  return result;
 }
 
 std::string joined(const Shape& shape) {
@@ -152,27 +138,21 @@ std::string joined(const Shape& shape) {
   return "[" + result + "]";
 }
 
-std::string make_header(const std::vector<std::pair<std::string, Tensor>>& tensors,
-                        const std::map<std::string, std::string>& metadata) {
-  std::map<std::string, std::string> fields;
-  std::string pairs;
-  for (const auto& [key, value] : metadata) {
-    pairs += (pairs.empty() ? "" : ",") + quoted(key) + ":" + quoted(value);
+std::string make_header(const TensorList& tensors, const Metadata& metadata) {
+  Json::Object table;
+  if (!metadata.empty()) {
+    table[kMetadata] = Json::Object(metadata.begin(), metadata.end());
   }
-  if (!metadata.empty()) fields["__metadata__"] = "{" + pairs + "}";
   size_t end = 0;
   for (const auto& [name, tensor] : tensors) {
-    check_finite(name, tensor);
-    const size_t begin = std::exchange(end, end + tensor.data.size());
-    fields[name] = "{\"data_offsets\":" + joined({int64_t(begin), int64_t(end)}) +
-                   ",\"dtype\":\"" + names_of(tensor.dtype).safetensors +
-                   "\",\"shape\":" + joined(tensor.shape) + "}";
+    check_finite(name, *tensor);
+    const size_t begin = std::exchange(end, end + tensor->data.size());
+    table[name] = Json::Object{
+        {"data_offsets", Json::Array{begin, end}},
+        {"dtype", names_of(tensor->dtype).safetensors},
+        {"shape", Json::Array(tensor->shape.begin(), tensor->shape.end())}};
   }
-  std::string header = "{";
-  for (const auto& [name, json] : fields) {
-    header += (header.size() > 1 ? "," : "") + quoted(name) + ":" + json;
-  }
-  header += "}";
+  std::string header = Json(table).canonical();
   const size_t used = (sizeof(uint64_t) + header.size()) % kAlignment;
   header.append((kAlignment - used) % kAlignment, ' ');
   return header;
@@ -188,14 +168,14 @@ void sync(const fs::path& path) {
 }
 
 void write_all(const fs::path& path, const std::string& header,
-               const std::vector<std::pair<std::string, Tensor>>& tensors) {
+               const TensorList& tensors) {
   const uint64_t header_size = header.size();
   std::ofstream file(path, std::ios::binary);
   file.write(reinterpret_cast<const char*>(&header_size), sizeof header_size);
   file.write(header.data(), static_cast<std::streamsize>(header.size()));
   for (const auto& [name, tensor] : tensors) {
-    file.write(reinterpret_cast<const char*>(tensor.data.data()),
-               static_cast<std::streamsize>(tensor.data.size()));
+    file.write(reinterpret_cast<const char*>(tensor->data.data()),
+               static_cast<std::streamsize>(tensor->data.size()));
   }
   file.close();
   if (!file) throw std::system_error(errno, std::generic_category());
@@ -222,21 +202,25 @@ std::string describe(DType dtype, const Shape& shape) {
   return names_of(dtype).numpy + joined(shape);
 }
 
-Tensor Tensor::floats(Shape shape, const std::vector<float>& values) {
-  Tensor tensor(DType::f32, std::move(shape));
-  if (tensor.data.size() != values.size() * sizeof(float)) throw Error("wrong count of values");
-  std::memcpy(tensor.data.data(), values.data(), tensor.data.size());
-  return tensor;
+void Tensor::expect(DType wanted) const {
+  if (dtype == wanted) return;
+  throw Error(std::string("expected ") + names_of(wanted).numpy + ", found " +
+              describe(dtype, shape));
 }
 
-std::vector<float> Tensor::floats() const {
-  if (dtype != DType::f32) throw Error("expected float32, found " + describe(dtype, shape));
-  std::vector<float> values(data.size() / sizeof(float));
-  std::memcpy(values.data(), data.data(), data.size());
-  return values;
+bool is_finite(const Tensor& tensor) {
+  return tensor.dtype == DType::f32   ? all_finite<float>(tensor)
+         : tensor.dtype == DType::f64 ? all_finite<double>(tensor)
+                                      : true;
 }
 
-Tensors read_tensors(const fs::path& path) try {
+TensorList list_of(const NamedTensors& tensors) {
+  TensorList list;
+  for (const auto& [name, tensor] : tensors) list.emplace_back(name, &tensor);
+  return list;
+}
+
+TensorFile read_tensor_file(const fs::path& path) try {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw Error("can't be opened");
   return read(file, fs::file_size(path));
@@ -244,11 +228,16 @@ Tensors read_tensors(const fs::path& path) try {
   throw Error(path.string() + ": not a usable tensor file: " + error.what());
 }
 
-void write_tensors(const fs::path& path,
-                   const std::vector<std::pair<std::string, Tensor>>& tensors,
-                   const std::map<std::string, std::string>& metadata) {
+Tensors read_tensors(const fs::path& path) {
+  NamedTensors named = read_tensor_file(path).tensors;
+  return {std::make_move_iterator(named.begin()), std::make_move_iterator(named.end())};
+}
+
+void write_tensors(const fs::path& path, const TensorList& tensors, const Metadata& metadata) {
+  // Python's writer removes what a killed process left under such a name.
   fs::path temporary = path;
-  temporary += "." + std::to_string(::getpid()) + ".tmp";
+  temporary.replace_filename("." + path.filename().string() + "." +
+                             std::to_string(::getpid()) + ".tmp");
   if (fs::exists(path) && !fs::is_regular_file(path)) {
     throw Error(path.string() + ": exists and isn't a file; choose another name");
   }

@@ -3,11 +3,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
+
+#include "json.h"
 
 namespace effine {
 
@@ -33,21 +37,58 @@ struct Tensor {
   Tensor(DType type, Shape sizes)
       : dtype(type), shape(std::move(sizes)), data(count(shape) * size_of(dtype)) {}
 
-  static Tensor floats(Shape shape, const std::vector<float>& values);
-  // The elements of a float32 tensor; refuses another dtype.
-  std::vector<float> floats() const;
+  template <typename T>
+  static Tensor of(Shape shape, const std::vector<T>& values) {
+    Tensor tensor(dtype_for<T>(), std::move(shape));
+    if (tensor.data.size() != values.size() * sizeof(T)) throw Error("wrong count of values");
+    std::memcpy(tensor.data.data(), values.data(), tensor.data.size());
+    return tensor;
+  }
+  static Tensor scalar(float value) { return of<float>({1}, {value}); }
+
+  // The elements; refuses a tensor of another dtype.
+  template <typename T>
+  std::vector<T> values() const {
+    expect(dtype_for<T>());
+    std::vector<T> values(data.size() / sizeof(T));
+    std::memcpy(values.data(), data.data(), data.size());
+    return values;
+  }
+
+ private:
+  template <typename T>
+  static constexpr DType dtype_for() {
+    if constexpr (std::is_same_v<T, float>) return DType::f32;
+    else if constexpr (std::is_same_v<T, double>) return DType::f64;
+    else if constexpr (std::is_same_v<T, int64_t>) return DType::i64;
+    else if constexpr (std::is_same_v<T, int32_t>) return DType::i32;
+    else return DType::u8;
+  }
+  void expect(DType wanted) const;
 };
 
 using Tensors = std::map<std::string, Tensor>;
+using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
+using TensorList = std::vector<std::pair<std::string, const Tensor*>>;
+using Metadata = std::map<std::string, std::string>;
+
+TensorList list_of(const NamedTensors& tensors);
+
+struct TensorFile {
+  NamedTensors tensors;  // in file order
+  Metadata metadata;
+};
 
 // Reads a file and refuses overlap, holes, unknown dtypes, wrong counts, NaN and Inf.
+TensorFile read_tensor_file(const std::filesystem::path& path);
 Tensors read_tensors(const std::filesystem::path& path);
+
+bool is_finite(const Tensor& tensor);
 
 // Writes tensors in the given order: sorted header keys, data aligned to 64 bytes,
 // atomically. The same tensors are the same bytes in every language.
-void write_tensors(const std::filesystem::path& path,
-                   const std::vector<std::pair<std::string, Tensor>>& tensors,
-                   const std::map<std::string, std::string>& metadata);
+void write_tensors(const std::filesystem::path& path, const TensorList& tensors,
+                   const Metadata& metadata);
 
 // Whole file as text; refuses files above `limit` bytes.
 std::string read_text(const std::filesystem::path& path, uint64_t limit);

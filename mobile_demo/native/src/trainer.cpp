@@ -1,0 +1,199 @@
+#include "trainer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "schedule.h"
+#include "sha256.h"
+
+namespace effine {
+namespace {
+
+// In the order of numpy's pairwise summation, which Python's runtime uses.
+float sum(const float* values, size_t size) {
+  if (size < 8) {
+    float total = 0;
+    for (size_t i = 0; i < size; ++i) total += values[i];
+    return total;
+  }
+  if (size > 128) {
+    const size_t half = size / 2 / 8 * 8;
+    return sum(values, half) + sum(values + half, size - half);
+  }
+  float part[8];
+  std::copy_n(values, 8, part);
+  size_t i = 8;
+  for (; i + 8 <= size; i += 8) {
+    for (size_t k = 0; k < 8; ++k) part[k] += values[i + k];
+  }
+  float total = ((part[0] + part[1]) + (part[2] + part[3])) +
+                ((part[4] + part[5]) + (part[6] + part[7]));
+  for (; i < size; ++i) total += values[i];
+  return total;
+}
+
+float sum(const std::vector<float>& values) { return sum(values.data(), values.size()); }
+
+Json settings_for(const Artifact& artifact, const Dataset& data, const Json::Object& given) {
+  Json::Object settings = given;
+  settings.insert({{"seed", 0}, {"patience", 0}, {"keep_best", true}});
+  settings["class_weights"] = data.class_weights;
+  for (const auto& [name, value] : artifact.manifest.at("recipe").object()) {
+    settings.emplace(name, value);
+  }
+  return settings;
+}
+
+// What differs between an interrupted run and the one that is to go on from it.
+std::string differences(const Checkpoint& saved, const Json& settings, const Run& run,
+                        const Artifact& artifact) {
+  std::string result;
+  const auto add = [&](const std::string& text) { result += (result.empty() ? "" : "; ") + text; };
+  for (const auto& [name, value] : settings.object()) {
+    const Json& there = saved.run.settings.at(name);
+    if (there == value) continue;
+    add("setting " + name + " (" + there.canonical() + " there, " + value.canonical() + " here)");
+  }
+  if (saved.run.fingerprint != run.fingerprint || saved.run.labels != run.labels) {
+    add("the data are not those of the interrupted run");
+  }
+  if (saved.manifest_sha256 != artifact.manifest.at("sha256").string()) {
+    add("the artifact has been exported again since");
+  }
+  return result;
+}
+
+}  // namespace
+
+Trainer::Trainer(const Artifact& artifact, const TrainOptions& options)
+    : artifact_(artifact),
+      options_(options),
+      data_(Dataset::load(options.data, artifact)),
+      engine_(artifact, options.threads),
+      features_(artifact, data_, engine_, options.cache) {
+  run_.fingerprint = sha256_hex(data_.fingerprint);
+  run_.labels = data_.labels;
+  options.resume ? resume() : start();
+}
+
+void Trainer::start() {
+  run_.settings = settings_for(artifact_, data_, options_.settings);
+  run_.total = Settings(run_.settings).epochs * int64_t(order(0).size());
+  run_.report.samples = int64_t(data_.size());
+  run_.report.truncated = data_.truncated;
+  state_ = artifact_.initial_state();
+  const size_t known = artifact_.manifest.at("task").at("labels").array().size();
+  if (data_.labels.size() == known) return;
+  Tensor& tensor = state_.at("head.bias");
+  std::vector<float> bias = tensor.values<float>();
+  std::fill(bias.begin() + int64_t(known), bias.begin() + int64_t(data_.labels.size()), 0.0F);
+  tensor = Tensor::of(tensor.shape, bias);
+}
+
+void Trainer::resume() {
+  Checkpoint saved = Checkpoint::load(options_.checkpoint, artifact_);
+  Json::Object settings = saved.run.settings.object();
+  for (const auto& [name, value] : options_.settings) settings[name] = value;
+  settings["class_weights"] = data_.class_weights;
+  const std::string problems = differences(saved, settings, run_, artifact_);
+  if (!problems.empty()) {
+    throw Error(options_.checkpoint.string() + ": can't resume: " + problems +
+                "; use the same, and Python for a run with evaluation data");
+  }
+  run_ = std::move(saved.run);
+  run_.report.cancelled = false;
+  state_ = std::move(saved.state);
+}
+
+const Report& Trainer::train() {
+  const int64_t epochs = Settings(run_.settings).epochs, first = run_.update;
+  while (run_.epoch < epochs) {
+    const std::vector<Indices> batches = order(run_.epoch);
+    const int64_t last = int64_t(batches.size());
+    while (run_.cursor < last && !options_.stop(run_.update - first)) {
+      update(batches[size_t(run_.cursor++)]);
+      if (run_.update % options_.checkpoint_every == 0) save();
+    }
+    if (run_.cursor < last) {
+      run_.report.cancelled = true;
+      break;
+    }
+    end_epoch();
+    save();
+  }
+  if (!run_.report.cancelled) finish();
+  save();
+  return run_.report;
+}
+
+std::vector<Indices> Trainer::order(int64_t epoch) const {
+  return batches(data_.seqs, size_t(artifact_.batch), Settings(run_.settings).seed,
+                 uint64_t(epoch));
+}
+
+void Trainer::update(const Indices& samples) {
+  int64_t seq = 0;
+  for (const size_t sample : samples) seq = std::max(seq, data_.seqs[sample]);
+  const Tensors given = inputs(samples, seq);
+  const auto source = [&](const Value& value) -> const Tensor& {
+    const auto found = given.find(value.name);
+    return found != given.end() ? found->second : state_.at(value.name);
+  };
+  engine_.run(artifact_.method("train", artifact_.batch, seq), source, next_);
+  ++run_.update;
+  const float loss = next_.at("loss").values<float>().at(0);
+  const bool good = std::isfinite(loss) &&
+                    std::all_of(artifact_.state.begin(), artifact_.state.end(),
+                                [&](const Value& v) { return is_finite(next_.at(v.name)); });
+  if (!good) {
+    run_.report.discarded.push_back(Json::Object{
+        {"update", run_.update}, {"samples", Json::Array(samples.begin(), samples.end())}});
+    return;
+  }
+  std::swap(state_, next_);
+  ++run_.step;
+  std::vector<float> weights;
+  for (const size_t sample : samples) weights.push_back(data_.weights[sample]);
+  const double weight = double(sum(weights));
+  run_.report.loss_sum += double(loss) * weight;
+  run_.report.weight_sum += weight;
+}
+
+Tensors Trainer::inputs(const Indices& samples, int64_t seq) {
+  const Settings settings(run_.settings);
+  const auto rate_from = [&](double peak) {
+    return Tensor::scalar(
+        rate(settings.schedule, peak, run_.update, run_.total, settings.warmup));
+  };
+  std::vector<float> weights(size_t(artifact_.batch));
+  for (size_t row = 0; row < samples.size(); ++row) weights[row] = data_.weights[samples[row]];
+  Tensors result = features_.batch(samples, artifact_.batch, seq);
+  result["labels"] = data_.batch_targets(samples, artifact_.batch);
+  result["example_weight"] = Tensor::of({artifact_.batch}, weights);
+  result["weight_sum"] = Tensor::scalar(sum(weights));
+  result["step"] = Tensor::scalar(float(run_.step + 1));
+  result["learning_rate.pieces"] = rate_from(settings.piece_rate);
+  result["learning_rate.head"] = rate_from(settings.head_rate);
+  return result;
+}
+
+void Trainer::end_epoch() {
+  run_.cursor = 0;
+  ++run_.epoch;
+  options_.on_epoch(run_.epoch, run_.report.end_epoch(run_.epoch));
+}
+
+void Trainer::finish() {
+  run_.report.uncached = features_.uncached();
+  const Tensors initial = artifact_.initial_state();
+  bool changed = false;
+  for (const Value& value : artifact_.state) {
+    changed |= value.role == "parameter" && initial.at(value.name).values<float>() !=
+                                                state_.at(value.name).values<float>();
+  }
+  run_.report.diagnose(changed, artifact_.manifest.at("frozen_head"));
+}
+
+void Trainer::save() const { save_checkpoint(options_.checkpoint, artifact_, state_, run_); }
+
+}  // namespace effine

@@ -1,0 +1,59 @@
+// Trains an artifact on tokenized data: what runtime_py/effine/runtime/trainer.py does, bit for
+// bit.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+
+#include "artifact.h"
+#include "checkpoint.h"
+#include "dataset.h"
+#include "engine.h"
+#include "features.h"
+#include "json.h"
+#include "tensors.h"
+
+namespace effine {
+
+struct TrainOptions {
+  std::filesystem::path data, checkpoint;
+  std::optional<std::filesystem::path> cache;
+  Json::Object settings;  // in place of the artifact's recipe
+  bool resume = false;    // go on from the checkpoint
+  int64_t checkpoint_every = 50;
+  std::optional<uint32_t> threads;
+  // Asked before every update, with the number of updates since the start or resumption.
+  std::function<bool(int64_t updates)> stop;
+  std::function<void(int64_t epoch, std::optional<double> loss)> on_epoch;
+};
+
+class Trainer {
+ public:
+  // Begins a run or takes over an interrupted one; refuses other data or settings for it.
+  Trainer(const Artifact& artifact, const TrainOptions& options);
+
+  // Trains to the end or until `stop`; the checkpoint then has everything.
+  const Report& train();
+
+ private:
+  void start();
+  void resume();
+  std::vector<Indices> order(int64_t epoch) const;
+  void update(const Indices& samples);
+  Tensors inputs(const Indices& samples, int64_t seq);
+  void end_epoch();
+  void finish();
+  void save() const;
+
+  const Artifact& artifact_;
+  const TrainOptions& options_;
+  Dataset data_;
+  Engine engine_;
+  FeatureSource features_;
+  Run run_;
+  Tensors state_, next_;  // swapped after a good update
+};
+
+}  // namespace effine
