@@ -253,6 +253,12 @@ def test_a_wrong_setting_leaves_nothing_behind(
     assert [path.name for path in tmp_path.iterdir()] == ["train.jsonl"]
 
 
+def test_names_are_checked_before_the_backbone_is_loaded(tmp_path: Path) -> None:
+    common = ("export", "--model", tmp_path / "nowhere", "--out", tmp_path / "x.effine")
+    assert "poetry: not a task; known: classification" in refused(*common, "--task", "poetry")
+    assert "magic: not a method; known: adapter" in refused(*common, "--method", "magic")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

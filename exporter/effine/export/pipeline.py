@@ -18,7 +18,7 @@ from effine.export.optimizers import Optimizer, make_optimizer
 from effine.export.prepare import Prepared, measure_frozen_head, prepare
 from effine.export.programs import Programs, build_programs, state_tensors
 from effine.export.shapes import choose_seqs
-from effine.export.tasks import make_task
+from effine.export.tasks import find_task
 from effine.runtime.artifact import Artifact, write_artifact
 from effine.runtime.data import Source
 from effine.runtime.manifest import Manifest
@@ -90,11 +90,12 @@ def export(
     target = _check_target(Path(out or f"{chosen.method}.effine"), force)
     method = make_method(chosen.method, chosen.options, chosen.first_layer)
     optimizer = make_optimizer(chosen.optimizer, chosen.weight_decay, chosen.clip_norm)
+    task_type = find_task(chosen.task)
     progress("loading the backbone")
     backbone = load_backbone(chosen.model, chosen.pooling)
     data = prepare(chosen.task, chosen.data, chosen.labels, chosen.spare_labels, backbone)
     seqs = choose_seqs(chosen.seq, data.lengths, backbone.max_length)
-    task = make_task(chosen.task, max(1, len(data.labels)), chosen.spare_labels)
+    task = task_type(max(1, len(data.labels)), chosen.spare_labels)
     progress("measuring the frozen head")
     frozen_head = measure_frozen_head(backbone, task, data)
     trained = Model(backbone.encoder, method, task, chosen.seed)

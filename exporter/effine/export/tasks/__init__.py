@@ -63,8 +63,8 @@ def known_tasks() -> dict[str, type[Task]]:
     return dict(sorted(_TASKS.items()))
 
 
-def make_task(name: str, outputs: int, spare: int = 0) -> Task:
-    """Build a task by name.
+def find_task(name: str) -> type[Task]:
+    """The task of this name.
 
     Raises:
         ExportError: the name is unknown.
@@ -72,4 +72,13 @@ def make_task(name: str, outputs: int, spare: int = 0) -> Task:
     cls = known_tasks().get(name)
     if cls is None:
         raise ExportError(f"--task {name}: not a task; known: {', '.join(known_tasks())}")
-    return cls(outputs, spare)
+    return cls
+
+
+def make_task(name: str, outputs: int, spare: int = 0) -> Task:
+    """Build a task by name.
+
+    Raises:
+        ExportError: the name is unknown.
+    """
+    return find_task(name)(outputs, spare)
