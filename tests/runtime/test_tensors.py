@@ -213,6 +213,22 @@ def test_missing_directory_is_one_line(tmp_path: Path) -> None:
         write_tensors(tmp_path / "nowhere" / "x", TENSORS, {})
 
 
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
+def test_what_is_not_a_regular_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(os.devnull)
+    before = path.lstat()
+    with pytest.raises(StateError, match=r"x: can't be written: not a regular file$"):
+        write_tensors(path, TENSORS, {})
+    assert path.lstat() == before
+    assert os.listdir(tmp_path) == ["x"]
+
+
 def test_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"old")

@@ -60,10 +60,13 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     by a later write.
 
     Raises:
-        StateError: the folder or the disk doesn't take the file.
+        StateError: the folder or the disk doesn't take the file, or `path` is a folder,
+            a device or anything else that isn't a regular file.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
+        if path.exists() and not path.is_file():
+            raise StateError(f"{path}: can't be written: not a regular file")
         _remove_abandoned(path)
         with open(temporary, "xb") as file:
             yield file
