@@ -6,7 +6,21 @@ import numpy as np
 
 from effine.runtime.errors import EffineError
 
-_MAIN = {"classification": "accuracy", "regression": "pearson"}
+_NAMES = {
+    "classification": ("accuracy", "macro_f1"),
+    "regression": ("pearson", "spearman", "mse"),
+}
+
+
+def metric_names(task: str) -> tuple[str, ...]:
+    """What `evaluate` measures for a task, the main metric first.
+
+    Raises:
+        EffineError: the task is unknown.
+    """
+    if task not in _NAMES:
+        raise EffineError(f"task '{task}' is unknown; use one of {', '.join(_NAMES)}")
+    return _NAMES[task]
 
 
 def main_metric(task: str) -> str:
@@ -15,9 +29,7 @@ def main_metric(task: str) -> str:
     Raises:
         EffineError: the task is unknown.
     """
-    if task not in _MAIN:
-        raise EffineError(f"task '{task}' is unknown; use one of {', '.join(_MAIN)}")
-    return _MAIN[task]
+    return metric_names(task)[0]
 
 
 def evaluate(task: str, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:

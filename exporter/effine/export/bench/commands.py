@@ -82,9 +82,10 @@ def step(
     from effine.export.bench.table import print_step
     from effine.runtime.artifact import Artifact
 
+    counts = _numbers(threads, 1)
     results, programs = [], {}
     with TemporaryDirectory(prefix="effine-") as folder:
-        for method in [None] if artifact else _words(methods):
+        for method in [None] if artifact else _methods(methods):
             opened = (
                 Artifact.open(artifact)
                 if artifact
@@ -92,9 +93,7 @@ def step(
             )
             name = opened.manifest.method_info.name
             programs[name] = outside_delegates(opened)
-            results += bench_step(
-                opened, model, threads=_numbers(threads), steps=steps, warmup=warmup
-            )
+            results += bench_step(opened, model, threads=counts, steps=steps, warmup=warmup)
     if as_json:
         click.echo(json.dumps({"steps": results, "programs": programs}))
         return
@@ -139,15 +138,14 @@ def epoch(
     from effine.export.pipeline import export
     from effine.runtime.data import load_examples
 
+    counts = _numbers(threads, 1)
     chosen = draw(load_examples(data or samples.TRAIN, task), examples, None, seed=0)
     results = []
     with TemporaryDirectory(prefix="effine-") as folder:
-        for method in _words(methods):
+        for method in _methods(methods):
             out = Path(folder, f"{method}.effine")
             artifact = export(model, method=method, task=task, data=chosen, out=out)
-            results += bench_epoch(
-                artifact, model, chosen, threads=_numbers(threads), epochs=epochs
-            )
+            results += bench_epoch(artifact, model, chosen, threads=counts, epochs=epochs)
     if as_json:
         click.echo(json.dumps(results))
         return
@@ -210,18 +208,18 @@ def quality(
     from effine.export.bench.quality import Grid, Study, read_results, run_grid, run_study
     from effine.export.bench.table import as_text, grid_rows, quality_rows
 
-    chosen = tuple(_words(methods)) if grid else tuple(dict.fromkeys(["head", *_words(methods)]))
+    chosen = _methods(methods) if grid else dict.fromkeys(["head", *_methods(methods)])
     with TemporaryDirectory(prefix="effine-") as scratch:
         study = Study(
             folders=folders,
-            methods=chosen,
-            seeds=tuple(_numbers(seeds)),
+            methods=tuple(chosen),
+            seeds=tuple(_numbers(seeds, 0)),
             work=work or Path(scratch),
             source=model,
             **settings,
         )
         if grid:
-            points = Grid(_rates(piece_rates), _rates(head_rates), tuple(_numbers(grid_epochs)))
+            points = Grid(_rates(piece_rates), _rates(head_rates), tuple(_numbers(grid_epochs, 1)))
             run_grid(study, points, results, _notice)
         else:
             run_study(study, results, _notice)
@@ -233,11 +231,17 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(word) for word in _words(text)]
-    except ValueError as error:
-        raise ExportError(f"'{text}': expected whole numbers separated by commas") from error
+def _methods(text: str) -> list[str]:
+    from effine.export.methods import make_method
+
+    return [make_method(word).name for word in dict.fromkeys(_words(text))]
+
+
+def _numbers(text: str, least: int) -> list[int]:
+    words = _words(text)
+    if not words or not all(word.isdecimal() and int(word) >= least for word in words):
+        raise ExportError(f"'{text}': expected whole numbers from {least}, separated by commas")
+    return [int(word) for word in words]
 
 
 def _rates(text: str) -> tuple[float, ...]:

@@ -19,11 +19,12 @@ import torch
 from effine.export.bench.eager import predict_eager, train_eager
 from effine.export.bench.rivals import load_parameters, reference_model
 from effine.export.bench.subsets import draw, hold_out, parts_of
+from effine.export.errors import ExportError
 from effine.export.pipeline import export
 from effine.runtime.artifact import Artifact
 from effine.runtime.data import Example, load_examples
 from effine.runtime.dataset import Dataset, load_dataset
-from effine.runtime.metrics import evaluate, main_metric
+from effine.runtime.metrics import evaluate, main_metric, metric_names
 from effine.runtime.run import Settings
 from effine.runtime.trainer import Trainer
 
@@ -55,6 +56,22 @@ class Study:
     source: str = "minilm"
     threads: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what would fail, or mix up results, only after hours of training.
+
+        Raises:
+            ExportError: settings contradict each other, a name is unknown or data are missing.
+        """
+        names = metric_names(self.task)
+        if self.metric not in (None, *names):
+            raise ExportError(f"--metric {self.metric}: choose from {', '.join(names)}")
+        if self.train_size and self.per_class:
+            raise ExportError("--train-size and --per-class exclude each other")
+        if len({folder.absolute().name for folder in self.folders}) < len(self.folders):
+            raise ExportError("--data: results are kept by the folder's name; give each its own")
+        for folder in self.folders:
+            parts_of(folder)
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -76,7 +93,7 @@ def run_study(study: Study, results: Path, notice: Callable[[str], None]) -> Non
                 started = time.perf_counter()
                 record = key | workplace.compare(seed)
                 _append(results, record | {"seconds": time.perf_counter() - started})
-                notice(f"{folder.name} {method} seed {seed}: {record['effine']:.4f}")
+                notice(f"{workplace.name} {method} seed {seed}: {record['effine']:.4f}")
 
 
 def run_grid(study: Study, grid: Grid, results: Path, notice: Callable[[str], None]) -> None:
@@ -89,15 +106,25 @@ def run_grid(study: Study, grid: Grid, results: Path, notice: Callable[[str], No
             if _identity(key) not in done:
                 score = workplace.held_out_score(seed, settings)
                 _append(results, key | {"score": score})
-                notice(f"{folder.name} {method} seed {seed} {settings}: {score:.4f}")
+                notice(f"{workplace.name} {method} seed {seed} {settings}: {score:.4f}")
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
-    """The records of a results file; none if it doesn't exist, a torn last line is left out."""
+    """The records of a results file; none if it doesn't exist, a torn last line is left out.
+
+    Raises:
+        ExportError: the file holds something else.
+    """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+    whole, _, _ = path.read_bytes().rpartition(b"\n")
+    try:
+        records = [json.loads(line) for line in whole.splitlines()]
+    except ValueError:
+        records = [None]
+    if not all(isinstance(record, dict) and "kind" in record for record in records):
+        raise ExportError(f"--results {path}: holds something else; choose another file")
+    return records
 
 
 class _Workplace:
@@ -105,7 +132,7 @@ class _Workplace:
 
     def __init__(self, study: Study, folder: Path, method: str) -> None:
         self.study = study
-        self.folder = folder
+        self.name = folder.absolute().name
         self.method = method
         self._train, self._test = parts_of(folder)
         self._examples: list[Example] | None = None
@@ -115,7 +142,7 @@ class _Workplace:
         study = self.study
         return {
             "kind": kind,
-            "data": self.folder.name,
+            "data": self.name,
             "task": study.task,
             "train_size": study.train_size,
             "per_class": study.per_class,
@@ -176,7 +203,7 @@ class _Workplace:
 
     def _artifact(self) -> Artifact:
         study = self.study
-        name = f"{self.folder.name}-{study.task}-{Path(study.source).name}-{self.method}.effine"
+        name = f"{self.name}-{study.task}-{Path(study.source).name}-{self.method}.effine"
         out = study.work / name
         if out.exists():
             return Artifact.open(out)

@@ -28,7 +28,10 @@ def parts_of(folder: Path) -> tuple[Path, Path]:
 def draw(
     examples: Sequence[Example], size: int | None, per_class: int | None, seed: int
 ) -> list[Example]:
-    """A random part: `size` examples in the labels' proportions, or `per_class` of each."""
+    """A random part: `size` examples in the labels' proportions, or `per_class` of each.
+
+    With `size`, every label keeps at least one example.
+    """
     if size is None and per_class is None:
         return list(examples)
     groups = _by_label(examples, seed)
@@ -39,6 +42,8 @@ def draw(
     counts = np.maximum(1, np.floor(shares)).astype(int)
     for index in np.argsort(counts - shares, kind="stable")[: max(0, wanted - counts.sum())]:
         counts[index] += 1
+    while counts.sum() > max(wanted, len(counts)):
+        counts[np.where(counts > 1, counts - shares, -np.inf).argmax()] -= 1
     chosen = [i for group, count in zip(groups, counts, strict=True) for i in group[:count]]
     return _pick(examples, chosen)
 

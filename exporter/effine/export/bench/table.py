@@ -17,9 +17,10 @@ def quality_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
     `standard_error` is that of the paired difference; None for one seed.
     """
     runs = [record for record in records if record["kind"] == "run"]
-    heads = {_setting(r): rows for r, rows in _grouped(runs).values() if r["method"] == "head"}
+    groups = _grouped(runs)
+    heads = {_setting(r): rows for r, rows in groups.values() if r["method"] == "head"}
     rows = []
-    for first, group in _grouped(runs).values():
+    for first, group in groups.values():
         own = np.array([record["effine"] for record in group])
         eager = np.array([record["eager"] for record in group])
         head = heads.get(_setting(first))
@@ -29,6 +30,7 @@ def quality_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
                 "data": _data(first),
                 "metric": first["metric"],
                 "method": first["method"],
+                "epochs": first["epochs"],
                 "seeds": len(own),
                 "effine": float(own.mean()),
                 "eager": float(eager.mean()),
@@ -52,7 +54,8 @@ def grid_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
     rows = []
     for (data, method), points in grouped.items():
         scores = {p: float(np.mean([r["score"] for r in found])) for p, found in points.items()}
-        best = max(scores, key=lambda point: scores[point])
+        better = min if next(iter(points.values()))[0]["metric"] == "mse" else max
+        best = better(scores, key=lambda point: scores[point])
         recipe = next((p for p, found in points.items() if found[-1]["recipe"]), None)
         rows.append(
             {
@@ -90,13 +93,13 @@ def _cell(value: Any) -> str:
 def _grouped(runs: Iterable[Record]) -> dict[tuple[Any, ...], tuple[Record, list[Record]]]:
     groups: dict[tuple[Any, ...], tuple[Record, list[Record]]] = {}
     for record in runs:
-        key = (*_setting(record), record["method"], record["epochs"])
+        key = (*_setting(record), record["method"])
         groups.setdefault(key, (record, []))[1].append(record)
     return groups
 
 
 def _setting(record: Record) -> tuple[Any, ...]:
-    names = ("data", "task", "train_size", "per_class", "max_test", "metric", "model")
+    names = ("data", "task", "train_size", "per_class", "max_test", "metric", "model", "epochs")
     return tuple(record[name] for name in names)
 
 
