@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from effine.export.backbones import encoder_from
 from effine.export.encoder import Encoder
 from effine.export.errors import ExportError
 from effine.export.methods import known_methods, make_method
+from effine.export.methods.adapter import Bottleneck
 from effine.export.methods.read import DepthGRU
 from effine.export.methods.spartan import Memory
 from effine.export.model import Model
@@ -156,9 +158,17 @@ def test_read_equals_nn_gru_with_gradients(aggregate: str) -> None:
     summary = walked.mean(0) if aggregate == "mean" else walked[-1]
     expected = states[-1] + 0.7 * read.output(summary)
     assert torch.allclose(read(states), expected, atol=1e-5)
-    ours = torch.autograd.grad(read(states).square().sum(), read.norm)[0]
-    theirs = torch.autograd.grad(expected.square().sum(), read.norm)[0]
-    assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    shared = [read.norm, *read.output.parameters()]
+    ours = torch.autograd.grad(read(states).square().sum(), [*shared, *read.parameters()])
+    theirs = torch.autograd.grad(expected.square().sum(), [*shared, *gru.parameters()])
+    found = dict(zip([name for name, _ in read.named_parameters()], ours[3:], strict=True))
+    gates = [
+        torch.cat([found[f"{side}.{gate}.{kind}"] for gate in "rzn"])
+        for kind in ("weight", "bias")
+        for side in ("input", "hidden")
+    ]
+    for a, b in zip([*ours[:3], *gates], theirs, strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_read_on_the_first_token_equals_read_on_all() -> None:
@@ -173,13 +183,41 @@ def test_read_on_the_first_token_equals_read_on_all() -> None:
     assert not torch.allclose(first, pooled_backbone("cls"), atol=1e-3)
 
 
-def test_lora_equals_peft() -> None:
+def sentence_vectors(network: nn.Module, tokens: dict[str, torch.Tensor]) -> torch.Tensor:
+    states = network(**tokens).last_hidden_state
+    mask = tokens["attention_mask"]
+    return (states * mask.unsqueeze(2)).sum(1) / mask.sum(1, keepdim=True)
+
+
+def assert_same_training(model: Model, expected: torch.Tensor, theirs: dict[str, torch.Tensor]):
+    """Equal sentence vectors, and equal gradients of the parameters that `theirs` names."""
+    vectors = represent(model)
+    assert torch.allclose(vectors, expected, atol=1e-5)
+    weight = torch.randn_like(vectors)
+    (vectors * weight).sum().backward()
+    (expected * weight).sum().backward()
+    for name, parameter in theirs.items():
+        own = model.get_parameter(name).grad
+        assert torch.allclose(own, parameter.grad, rtol=1e-4, atol=1e-4), name
+
+
+@pytest.mark.parametrize(
+    ("targets", "modules"),
+    [
+        ("query,value", ["query", "value"]),
+        ("query,key,value,output,up,down", ["query", "key", "value", "dense"]),
+    ],
+)
+def test_lora_equals_peft_with_gradients(targets: str, modules: list[str]) -> None:
     peft = pytest.importorskip("peft", reason="peft is the reference for LoRA")
-    model = model_of("lora", {"rank": 4, "alpha": 6})
-    config = peft.LoraConfig(r=4, lora_alpha=6, target_modules=["query", "value"])
+    model = model_of("lora", {"rank": 4, "alpha": 6, "targets": targets})
+    config = peft.LoraConfig(
+        r=4, lora_alpha=6, target_modules=modules, exclude_modules=["pooler.dense"]
+    )
     network = peft.get_peft_model(tiny_network("bert"), config)
     torch.manual_seed(6)
     weights = dict(network.named_parameters())
+    theirs = {}
     with torch.no_grad():
         for name, parameter in model.trainable().items():
             if name.startswith("head."):
@@ -187,23 +225,65 @@ def test_lora_equals_peft() -> None:
             parameter.normal_(std=0.2)
             owner, _, leaf = name.removeprefix("encoder.").rpartition(".")
             hub = model.encoder.hub_names[owner]
-            weights[f"base_model.model.{hub}.{leaf}.default.weight"].copy_(parameter)
-    tokens = tokens_of(model.encoder)
-    mask = tokens["attention_mask"]
-    states = network(**tokens).last_hidden_state
-    expected = (states * mask.unsqueeze(2)).sum(1) / mask.sum(1, keepdim=True)
-    assert torch.allclose(represent(model), expected, atol=1e-5)
+            theirs[name] = weights[f"base_model.model.{hub}.{leaf}.default.weight"]
+            theirs[name].copy_(parameter)
+    assert len(theirs) == sum(parameter.requires_grad for parameter in weights.values())
+    expected = sentence_vectors(network, tokens_of(model.encoder))
+    assert_same_training(model, expected, theirs)
 
 
-def test_pfeiffer_uses_the_same_norm_twice() -> None:
-    model = model_of("adapter", {"placement": "pfeiffer"})
-    norm = model.encoder.layers[0].feed_forward_norm
-    s = torch.randn(5, model.encoder.hidden)
-    assert torch.allclose(norm(s), norm.norm(s))
+@pytest.mark.parametrize("method", ["bitfit", "spartan"])
+def test_biases_and_norms_train_as_in_transformers(method: str) -> None:
+    model = model_of(method)
+    if method == "spartan":
+        with torch.no_grad():
+            for piece in model.encoder.pieces:
+                piece.values.zero_()
+    network = tiny_network("bert")
+    hub = {**model.encoder.hub_names, "embedding_norm": "embeddings.LayerNorm"}
+    theirs = {}
+    for name in model.trainable():
+        owner, _, leaf = name.removeprefix("encoder.").rpartition(".")
+        if owner in hub:
+            theirs[name] = network.get_parameter(f"{hub[owner]}.{leaf}")
+    assert len(theirs) == {"bitfit": 17, "spartan": 10}[method]
+    assert_same_training(model, sentence_vectors(network, tokens_of(model.encoder)), theirs)
+
+
+@pytest.mark.parametrize("placement", ["block", "pfeiffer", "houlsby"])
+def test_adapters_equal_hooks_in_transformers(placement: str) -> None:
+    model = model_of("adapter", {"placement": placement, "width": 5})
+    adapters = [m for m in model.encoder.modules() if isinstance(m, Bottleneck)]
+    torch.manual_seed(8)
     with torch.no_grad():
-        norm.adapter.up.weight.normal_()
-    h = norm.norm(s)
-    assert torch.allclose(norm(s), norm.norm(norm.adapter(h) + s), atol=1e-6)
+        for adapter in adapters:
+            for parameter in adapter.parameters():
+                parameter.normal_(std=0.2)
+    network, left = tiny_network("bert"), iter(copy.deepcopy(adapters))
+
+    def adapted(adapter: nn.Module, z: torch.Tensor) -> torch.Tensor:
+        return adapter.up(adapter.down(z).clamp(min=0))
+
+    def add(module: nn.Module) -> None:
+        adapter = next(left)
+        module.register_forward_hook(lambda _, inputs, out: out + adapted(adapter, out))
+
+    def norm_again(norm: nn.Module) -> None:
+        adapter, again = next(left), copy.deepcopy(norm)
+        norm.register_forward_hook(lambda _, inputs, out: again(adapted(adapter, out) + inputs[0]))
+
+    for layer in network.encoder.layer:
+        if placement == "block":
+            add(layer)
+        elif placement == "pfeiffer":
+            norm_again(layer.output.LayerNorm)
+        else:
+            add(layer.attention.output.dense)
+            add(layer.output.dense)
+    assert next(left, None) is None
+    expected = sentence_vectors(network, tokens_of(model.encoder))
+    assert torch.allclose(represent(model), expected, atol=1e-5)
+    assert not torch.allclose(expected, pooled_backbone(), atol=1e-2)
 
 
 @pytest.mark.parametrize("name", METHODS)
