@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -55,15 +56,16 @@ def tiny_network(architecture: str, layers: int = 2) -> PreTrainedModel:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Directories of tiny models by architecture."""
+    """Directories of tiny models by architecture, and `-shallow` ones of a single layer."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("models")
     tokenizer = AutoTokenizer.from_pretrained(packaged_minilm())
     paths = {}
-    for architecture in ("bert", "distilbert"):
-        paths[architecture] = folder / f"tiny-{architecture}"
-        tiny_network(architecture).save_pretrained(paths[architecture])
-        tokenizer.save_pretrained(paths[architecture])
+    for architecture, suffix in itertools.product(("bert", "distilbert"), ("", "-shallow")):
+        path = folder / f"tiny-{architecture}{suffix}"
+        tiny_network(architecture, 1 if suffix else 2).save_pretrained(path)
+        tokenizer.save_pretrained(path)
+        paths[architecture + suffix] = path
     return paths
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from artifacts import Exported, shared_folder
+from effine.export.methods import known_methods
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines import Arrays
 from effine.runtime.engines.executorch import ExecuTorchEngine
@@ -19,12 +21,7 @@ from effine.runtime.parity import ParityReport, check_engine, compare
 
 NATIVE = Path(__file__).parents[2] / "mobile_demo" / "native"
 MATRIX = [
-    *((method, "bert", "classification") for method in ("head", "bitfit", "adapter", "lora")),
-    ("spartan", "bert", "classification"),
-    ("read", "bert", "classification"),
-    *((method, "distilbert", "classification") for method in ("spartan", "adapter", "read")),
-    ("head", "bert", "regression"),
-    ("spartan", "bert", "regression"),
+    *itertools.product(known_methods(), ("bert", "distilbert"), ("classification", "regression")),
     ("lora", "bert", "pair"),
 ]
 
