@@ -12,41 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModel
 
 from artifacts import Exported, intents
-from effine.export import cli
+from commands import good, refused, run, write
 from effine.export import parity as parity_module
 from effine.runtime.artifact import Artifact
 from effine.runtime.checkpoint import Checkpoint
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
-
-
-def good(*arguments: object) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def refused(*arguments: object) -> str:
-    """The message of a command that was used wrongly; it is one line."""
-    result = run(*arguments)
-    assert result.exit_code == 2, (result.output, result.exception)
-    lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
-    assert len(lines) == 1 and result.stderr.splitlines()[-1] == lines[0], result.stderr
-    assert "Traceback" not in result.output
-    return lines[0].removeprefix("Error: ")
-
-
-def write(path: Path, rows: list[dict]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 @pytest.fixture
