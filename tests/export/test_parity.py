@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from artifacts import Exported, shared_folder
+from artifacts import Exported
 from effine.export.methods import known_methods
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines import Arrays
 from effine.runtime.engines.executorch import ExecuTorchEngine
-from effine.runtime.engines.native import build_runner, replay_native
-from effine.runtime.errors import EngineError
-from effine.runtime.parity import ParityReport, check_engine, compare
+from effine.runtime.parity import ParityReport, check_engine
 
-NATIVE = Path(__file__).parents[2] / "mobile_demo" / "native"
 MATRIX = [
     *itertools.product(known_methods(), ("bert", "distilbert"), ("classification", "regression")),
     ("lora", "bert", "pair"),
@@ -202,29 +197,3 @@ def test_nan_fails(artifact: Exported) -> None:
 
     exported = artifact("head")
     assert "loss" in failed(check_engine(exported, Broken(exported)))
-
-
-@pytest.fixture(scope="session")
-def runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The C++ runner, built once."""
-    shared = shared_folder(tmp_path_factory)
-    with open(shared / "runner.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            return build_runner(NATIVE, shared / "runner")
-        except EngineError as error:
-            if "the C++ runner needs" not in str(error):
-                raise
-            pytest.skip(str(error))
-
-
-@pytest.mark.parametrize(
-    ("method", "task"),
-    [("head", "classification"), ("spartan", "classification"), ("read", "classification")],
-)
-def test_the_native_runner_trains_as_pytorch_does(
-    artifact: Exported, runner: Path, method: str, task: str
-) -> None:
-    exported = artifact(method, "bert", task)
-    report = compare(exported, replay_native(runner, exported.path, threads=1), "native")
-    assert report.passed, [check for check in report.checks if not check.passed]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from effine.export.errors import ExportError
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines.executorch import ExecuTorchEngine
-from effine.runtime.engines.native import build_runner, replay_native
+from effine.runtime.engines.native import build_arm64_runner, build_runner, replay_native
 from effine.runtime.parity import ParityReport, check_engine, compare
 
 NATIVE_SOURCE = Path("mobile_demo", "native")
-NATIVE_BUILD = Path("build", "native")
+BUILD = Path("build")
 
 
 def run_parity(path: Path, engines: Sequence[str], threads: int | None) -> list[ParityReport]:
@@ -37,15 +38,26 @@ def _python(artifact: Artifact, threads: int | None) -> ParityReport:
 
 
 def _native(artifact: Artifact, threads: int | None) -> ParityReport:
+    runner = build_runner(_native_source("native"), BUILD / "native")
+    return compare(artifact, replay_native(runner, artifact.path, threads), "native")
+
+
+def _arm64(artifact: Artifact, threads: int | None) -> ParityReport:
+    runner = build_arm64_runner(_native_source("arm64"), BUILD / "native-arm64")
+    report = compare(artifact, replay_native(runner, artifact.path, threads), "arm64")
+    return dataclasses.replace(report, machine="Linux aarch64 under qemu")
+
+
+def _native_source(engine: str) -> Path:
     if not NATIVE_SOURCE.is_dir():
         raise ExportError(
-            f"--on native: {NATIVE_SOURCE} not found; run inside a checkout of effine"
+            f"--on {engine}: {NATIVE_SOURCE} not found; run inside a checkout of effine"
         )
-    runner = build_runner(NATIVE_SOURCE, NATIVE_BUILD)
-    return compare(artifact, replay_native(runner, artifact.path, threads), "native")
+    return NATIVE_SOURCE
 
 
 ENGINES: dict[str, Callable[[Artifact, int | None], ParityReport]] = {
     "python": _python,
     "native": _native,
+    "arm64": _arm64,
 }

@@ -11,7 +11,7 @@
 #include "checkpoint.h"
 #include "dataset.h"
 #include "engine.h"
-#include "features.h"
+#include "feature_source.h"
 #include "json.h"
 #include "tensors.h"
 
