@@ -89,7 +89,7 @@ def shared_folder(factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """A function that exports (method, architecture, task), or opens what is there already.
+    """A function that exports (method, architecture, task, precision), or opens what is there.
 
     For classification with bert, which training is tested on, `head` and `read` have two
     sequence lengths and `head` has two spare labels. Regression is on one layer to save
@@ -97,14 +97,19 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     """
     shared = shared_folder(tmp_path_factory)
 
-    def exported(method: str, architecture: str = "bert", task: str = "classification") -> Artifact:
-        path = shared / f"{method}-{architecture}-{task}.effine"
+    def exported(
+        method: str,
+        architecture: str = "bert",
+        task: str = "classification",
+        precision: str = "fp32",
+    ) -> Artifact:
+        path = shared / f"{method}-{architecture}-{task}-{precision}.effine"
         with open(shared / f"{path.name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if path.exists():
                 return Artifact.open(path)
             shallow = task == "regression" and method != "read"
-            plain = (architecture, task) != ("bert", "classification")
+            plain = (architecture, task, precision) != ("bert", "classification", "fp32")
             return _quietly(
                 export,
                 str(tiny[f"{architecture}-shallow" if shallow else architecture]),
@@ -114,6 +119,7 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
                 seq="16" if plain or method not in ("head", "read") else "8,16",
                 spare_labels=0 if plain or method != "head" else 2,
                 batch=BATCH,
+                backbone_precision=precision,
                 out=path,
             )
 

@@ -9,7 +9,7 @@ from conftest import tiny_network
 from effine.export.backbones import encoder_from
 from effine.export.capture import MASK
 from effine.export.lowering.passes import run_passes
-from effine.export.lowering.xnnpack import lower
+from effine.export.lowering.xnnpack import FrozenWeights, lower
 from effine.export.methods import known_methods, make_method
 from effine.export.model import Model
 from effine.export.optimizers import AdamW
@@ -80,7 +80,7 @@ def test_the_rewritten_training_graph_equals_autograd(name: str) -> None:
 @pytest.mark.parametrize("name", ["adapter", "spartan", "read"])
 def test_no_product_is_left_outside_a_delegate(name: str) -> None:
     captured = capture_all(model_of(name), AdamW(), BATCH, [SEQ])
-    lowered = lower(captured["train"], set())
+    lowered = lower(captured["train"], FrozenWeights(frozenset()))
     (portable,) = lowered.portable.values()
     slow = ("mm", "linear", "bmm", "gelu", "erf", "layer_norm", "softmax.", "where", "permute")
     left = [op for op in portable if any(part in op for part in slow)]

@@ -47,6 +47,21 @@ def test_the_programs_train_as_pytorch_does(
     }
 
 
+@pytest.mark.parametrize(
+    ("method", "precision"),
+    [*((name, "int8") for name in known_methods()), ("head", "int4"), ("read", "int4")],
+)
+def test_quantised_programs_train_as_the_emulation_does(
+    artifact: Exported, method: str, precision: str
+) -> None:
+    exported = artifact(method, precision=precision)
+    report = check_engine(exported, ExecuTorchEngine(exported, threads=1))
+    assert report.passed, [check for check in report.checks if not check.passed]
+    assert {"features against fp32", "logits against fp32"} < {c.name for c in report.checks}
+    assert exported.manifest.backbone.precision == precision
+    assert "rounding amplifies" in exported.manifest.tolerances.reason
+
+
 class Mutant:
     """An engine that is wrong in one way; a subclass changes what training takes or returns."""
 

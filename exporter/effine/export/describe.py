@@ -26,6 +26,8 @@ def describe(
     seqs: Sequence[int],
     pair: bool,
     frozen_head: m.FrozenHead | None,
+    precision: str,
+    tolerances: m.Tolerances,
 ) -> m.Manifest:
     """The manifest without the list of files, which is added when they are written."""
     method, encoder, task = model.method, model.encoder, model.task
@@ -43,6 +45,7 @@ def describe(
             encoder.depth,
             encoder.hidden,
             encoder.pooling,
+            precision,
             backbone.sha256,
         ),
         task=m.TaskInfo(task.name, tuple(labels), task.spare, main_metric(task.name), pair),
@@ -64,7 +67,7 @@ def describe(
         shapes=m.Shapes(batch, tuple(seqs)),
         programs=programs.programs,
         state=_state(model, optimizer),
-        tolerances=m.Tolerances(),
+        tolerances=tolerances,
         frozen_head=frozen_head,
     )
 

@@ -21,6 +21,9 @@ from effine.export.capture import MASK
 from effine.export.errors import ExportError
 from effine.export.model import GROUPS, Model, group_of
 from effine.export.optimizers import Optimizer
+from effine.export.precision import FP32, Precision, emulated
+from effine.export.tolerances import tolerances
+from effine.runtime.manifest import Tolerances
 from effine.runtime.tokenize import Tokens, pad
 
 STEPS = 20
@@ -31,6 +34,7 @@ DECAY_RATE = 0.1
 _PERTURBATION = 0.02
 _SHORT_BATCH = 1
 _POOL = 2
+_DISTURBED = 3
 _RATE_FACTORS = (1.0, 3.0, 10.0, 30.0)
 _FELL_OVER = 5
 _FELL_BY = 0.95
@@ -61,6 +65,7 @@ def record(
     token_inputs: Sequence[str],
     pad_id: int,
     rates: tuple[float, float],
+    precision: Precision = FP32,
     seed: int = 0,
 ) -> Recorded:
     """Record the golden run; the model's parameters are restored afterwards.
@@ -70,22 +75,22 @@ def record(
 
     Args:
         rates: peak learning rates of the groups pieces and head.
+        precision: of the frozen weights; PyTorch emulates it.
 
     Raises:
         ExportError: the loss doesn't fall at any rate.
     """
     for factor in _RATE_FACTORS:
         raised = (rates[0] * factor, rates[1] * factor)
-        recorded = _record(model, optimizer, data, batch, seqs, token_inputs, pad_id, raised, seed)
+        batches = _batches(data, batch, seqs, token_inputs, pad_id, raised, seed)
+        recorded = _record(model, optimizer, batches, token_inputs, precision, seed)
         loss = recorded.arrays["loss"]
         if loss[-_FELL_OVER:].mean() < _FELL_BY * loss[:_FELL_OVER].mean():
             return recorded
     raise ExportError("the loss doesn't fall in PyTorch either: check the labels of --data")
 
 
-def _record(
-    model: Model,
-    optimizer: Optimizer,
+def _batches(
     data: GoldenData,
     batch: int,
     seqs: Sequence[int],
@@ -93,31 +98,53 @@ def _record(
     pad_id: int,
     rates: tuple[float, float],
     seed: int,
-) -> Recorded:
+) -> list[Arrays]:
     random = np.random.default_rng(seed)
     pools = {seq: _pool(random, data, seq, batch) for seq in seqs}
-    batches = [
+    return [
         _batch(random, data, step, batch, seq, pools[seq], token_inputs, pad_id, rates)
         for step, seq in zip(range(STEPS), itertools.cycle(seqs), strict=False)
     ]
+
+
+def _record(
+    model: Model,
+    optimizer: Optimizer,
+    batches: list[Arrays],
+    token_inputs: Sequence[str],
+    precision: Precision,
+    seed: int,
+) -> Recorded:
     arrays = {f"batch.{i}.{name}": a for i, made in enumerate(batches) for name, a in made.items()}
     with _restored(model), _count_ties(model) as ties:
         _perturb(model, seed)
         start = {name: p.detach().clone() for name, p in model.trainable().items()}
         arrays |= {f"start.{name}": tensor.numpy() for name, tensor in start.items()}
-        expected = _train(model, optimizer, batches, token_inputs)
-        expected |= _decay_step(model, optimizer, start)
+        with emulated(model, precision):
+            expected = _train(model, optimizer, batches, token_inputs)
+            expected |= _decay_step(model, optimizer, start)
+        disturbed = []
+        if precision.quantised:
+            _load(model, start)
+            outputs = _outputs(*_forward(model, batches[0], token_inputs))
+            arrays |= {f"fp32.{name}": array for name, array in outputs.items()}
+            for jitter in range(_DISTURBED):
+                _load(model, start)
+                with emulated(model, precision, jitter):
+                    disturbed.append(_train(model, optimizer, batches, token_inputs))
     arrays["decay_rate"] = np.array([DECAY_RATE], np.float32)
+    arrays |= _sampled(expected, np.random.default_rng(seed))
     metadata = {"format": "effine golden", "steps": str(STEPS), "ties": str(ties[0])}
-    return Recorded(arrays | _sampled(expected, random), metadata)
+    return Recorded(arrays, metadata, tolerances(precision.name, arrays, disturbed))
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """The content of golden.safetensors."""
+    """The content of golden.safetensors, and the limits within which engines must agree."""
 
     arrays: Arrays
     metadata: dict[str, str]
+    tolerances: Tolerances
 
 
 def _pool(random: np.random.Generator, data: GoldenData, seq: int, batch: int) -> np.ndarray:
@@ -166,8 +193,7 @@ def _train(
     losses = []
     for step, arrays in enumerate(batches):
         inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        features = model.features({name: inputs[name] for name in token_inputs})
-        logits = model(features, inputs[MASK])
+        features, logits = _forward(model, arrays, token_inputs)
         each = model.task.reference_loss(logits, inputs["labels"])
         loss = (each * inputs["example_weight"]).sum() / inputs["weight_sum"][0]
         torch_optimizer.zero_grad()
@@ -175,14 +201,25 @@ def _train(
         if optimizer.clip_norm:
             nn.utils.clip_grad_norm_(model.trainable().values(), optimizer.clip_norm)
         if step == 0:
-            expected |= {f"features.{name}": t.detach().numpy() for name, t in features.items()}
-            expected["logits"] = logits.detach().numpy()
+            expected |= _outputs(features, logits)
             expected |= {f"gradient.{n}": _gradient(p) for n, p in model.trainable().items()}
         _set_rates(torch_optimizer, {g: float(inputs[f"learning_rate.{g}"]) for g in GROUPS})
         torch_optimizer.step()
         losses.append(loss.item())
     expected["loss"] = np.array(losses, np.float32)
     return expected | {f"end.{n}": p.detach().numpy().copy() for n, p in model.trainable().items()}
+
+
+def _forward(
+    model: Model, arrays: Arrays, token_inputs: Sequence[str]
+) -> tuple[dict[str, Tensor], Tensor]:
+    features = model.features({name: torch.from_numpy(arrays[name]) for name in token_inputs})
+    return features, model(features, torch.from_numpy(arrays[MASK]))
+
+
+def _outputs(features: dict[str, Tensor], logits: Tensor) -> Arrays:
+    named = {f"features.{name}": tensor for name, tensor in features.items()} | {"logits": logits}
+    return {name: tensor.detach().numpy() for name, tensor in named.items()}
 
 
 def _decay_step(model: Model, optimizer: Optimizer, start: dict[str, Tensor]) -> Arrays:

@@ -15,7 +15,8 @@ from effine.export.errors import ExportError
 from effine.export.methods import make_method
 from effine.export.model import Model
 from effine.export.optimizers import Optimizer, make_optimizer
-from effine.export.prepare import Prepared, measure_frozen_head, prepare
+from effine.export.precision import Precision, choose_precision
+from effine.export.prepare import Prepared, calibration_batches, measure_frozen_head, prepare
 from effine.export.programs import Programs, build_programs, state_tensors
 from effine.export.shapes import choose_seqs
 from effine.export.tasks import find_task
@@ -44,6 +45,7 @@ class Settings:
         seq: `auto` or comma-separated sequence lengths.
         batch: batch size of training.
         optimizer: `adamw` or `sgd`.
+        backbone_precision: `fp32`, `int8` or `int4` for the frozen weights.
         seed: seed of the pieces' initial values.
     """
 
@@ -61,6 +63,7 @@ class Settings:
     optimizer: str = "adamw"
     weight_decay: float = 0.01
     clip_norm: float = 0.0
+    backbone_precision: str = "fp32"
     seed: int = 0
 
 
@@ -99,10 +102,11 @@ def export(
     progress("measuring the frozen head")
     frozen_head = measure_frozen_head(backbone, task, data)
     trained = Model(backbone.encoder, method, task, chosen.seed)
+    precision = choose_precision(chosen.backbone_precision, trained, calibration_batches(backbone))
     progress("recording the golden run")
-    recorded = _record(trained, optimizer, backbone, data, chosen, seqs)
+    recorded = _record(trained, optimizer, backbone, data, chosen, seqs, precision)
     progress("capturing and lowering the programs")
-    programs = build_programs(trained, optimizer, chosen.batch, seqs)
+    programs = build_programs(trained, optimizer, chosen.batch, seqs, precision)
     progress("writing the artifact")
     manifest = describe(
         target.stem,
@@ -115,6 +119,8 @@ def export(
         seqs=seqs,
         pair=data.pair,
         frozen_head=frozen_head,
+        precision=chosen.backbone_precision,
+        tolerances=recorded.tolerances,
     )
     try:
         _write(target, manifest, trained, optimizer, backbone, programs, recorded)
@@ -130,6 +136,7 @@ def _record(
     data: Prepared,
     chosen: Settings,
     seqs: Sequence[int],
+    precision: Precision,
 ) -> golden.Recorded:
     recipe = model.method.recipe
     return golden.record(
@@ -141,6 +148,7 @@ def _record(
         token_inputs=model.encoder.token_inputs,
         pad_id=backbone.pad_id,
         rates=(recipe.piece_rate, recipe.head_rate),
+        precision=precision,
         seed=chosen.seed,
     )
 

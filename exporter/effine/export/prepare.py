@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from effine.export import samples
 from effine.export.backbones import Backbone
@@ -23,7 +25,9 @@ from effine.runtime.data import (
 )
 from effine.runtime.manifest import FrozenHead
 from effine.runtime.metrics import main_metric
-from effine.runtime.tokenize import Tokenizer, Tokens
+from effine.runtime.tokenize import Tokenizer, Tokens, pad
+
+_CALIBRATED = 3
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,14 @@ def measure_frozen_head(backbone: Backbone, task: Task, data: Prepared) -> Froze
         return None
     score = frozen_head_score(backbone.encoder, task, data.tokens, data.targets, backbone.pad_id)
     return FrozenHead(score, main_metric(task.name), f"{FOLDS}-fold cross-validation at export")
+
+
+def calibration_batches(backbone: Backbone) -> Iterator[dict[str, Tensor]]:
+    """Sample sentences as token inputs [1, S]: the same for all artifacts of a backbone."""
+    examples = as_examples(samples.TRAIN, "classification", labelled=False)[::_CALIBRATED]
+    for tokens in Tokenizer(backbone.tokenizer).encode(examples, backbone.max_length):
+        arrays = pad([tokens], 1, len(tokens.ids), backbone.pad_id, backbone.encoder.token_inputs)
+        yield {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def _scores(examples: Sequence[Example]) -> np.ndarray:

@@ -20,9 +20,10 @@ from effine.export.capture import (
     predict_function,
     train_function,
 )
-from effine.export.lowering.xnnpack import Lowered, lower, merge_weights
+from effine.export.lowering.xnnpack import FrozenWeights, Lowered, lower, merge_weights
 from effine.export.model import GROUPS, Model
 from effine.export.optimizers import Optimizer
+from effine.export.precision import FP32, Precision, frozen_matrices, frozen_tables
 from effine.runtime.manifest import Program, ProgramMethod, TensorSpec
 
 KINDS = ("backbone", "train", "predict")
@@ -48,17 +49,22 @@ class Programs:
     portable: dict[str, dict[str, int]]
 
 
-def build_programs(model: Model, optimizer: Optimizer, batch: int, seqs: Sequence[int]) -> Programs:
+def build_programs(
+    model: Model,
+    optimizer: Optimizer,
+    batch: int,
+    seqs: Sequence[int],
+    precision: Precision = FP32,
+) -> Programs:
     """Capture and lower backbone, train and predict at all shapes.
 
     Args:
         batch: batch size of training; backbone and predict exist at batch 1 as well.
         seqs: ascending sequence lengths.
+        precision: of the frozen weights.
     """
     captured = capture_all(model, optimizer, batch, seqs)
-    shared = {name for name in model.frozen() if name.startswith("encoder.")}
-    shared -= {name for name, _ in model.named_buffers()}
-    lowered = _lower_all(captured, shared)
+    lowered = _lower_all(captured, _frozen_weights(model, precision))
     files = {f"{kind}.pte": lowered[kind].program for kind in KINDS}
     parts = [lowered[kind].weights for kind in KINDS]
     files[WEIGHT_FILE] = merge_weights(part for part in parts if part is not None)
@@ -96,6 +102,19 @@ def capture_all(
         made = capture(train_function(model, names, optimizer), inputs, frozen)
         captured["train"][f"train_b{batch}_s{seq}"] = made
     return captured
+
+
+def _frozen_weights(model: Model, precision: Precision) -> FrozenWeights:
+    shared = {name for name in model.frozen() if name.startswith("encoder.")}
+    shared -= {name for name, _ in model.named_buffers()}
+    if not precision.quantised:
+        return FrozenWeights(frozenset(shared))
+    return FrozenWeights(
+        frozenset(shared),
+        {name: precision.biases.get(name) for name in frozen_matrices(model)},
+        frozenset(frozen_tables(model)),
+        precision.bits,
+    )
 
 
 def state_tensors(model: Model, optimizer: Optimizer) -> dict[str, Tensor]:
@@ -176,13 +195,15 @@ def _role(kind: str, name: str, model: Model) -> str:
     return "feature"
 
 
-_JOBS: tuple[dict[str, dict[str, Captured]], set[str]]
+_JOBS: tuple[dict[str, dict[str, Captured]], FrozenWeights]
 
 
-def _lower_all(captured: dict[str, dict[str, Captured]], shared: set[str]) -> dict[str, Lowered]:
+def _lower_all(
+    captured: dict[str, dict[str, Captured]], weights: FrozenWeights
+) -> dict[str, Lowered]:
     """Lower the programs side by side; forked workers see the graphs without copying them."""
     global _JOBS
-    _JOBS = (captured, shared)
+    _JOBS = (captured, weights)
     if not sys.platform.startswith("linux"):
         return {kind: _lower_kind(kind) for kind in KINDS}
     by_effort = ("train", "predict", "backbone")
@@ -192,5 +213,5 @@ def _lower_all(captured: dict[str, dict[str, Captured]], shared: set[str]) -> di
 
 def _lower_kind(kind: str) -> Lowered:
     torch.set_num_threads(1)
-    captured, shared = _JOBS
-    return lower(captured[kind], shared)
+    captured, weights = _JOBS
+    return lower(captured[kind], weights)

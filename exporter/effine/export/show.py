@@ -88,7 +88,7 @@ def print_manifest(manifest: Manifest) -> None:
         "name": manifest.name,
         "method": f"{method.name} ({options})" if options else method.name,
         "backbone": f"{backbone.name}: {backbone.architecture}, {backbone.depth} layers of "
-        f"{backbone.hidden}, pooling {backbone.pooling}",
+        f"{backbone.hidden}, pooling {backbone.pooling}, {backbone.precision}",
         "below the cut": f"{method.layers_below} layers",
         "task": f"{task.name}, {'pairs' if task.pair else 'single texts'}, "
         f"{len(task.labels)} labels and {task.spare_labels} spare",

@@ -87,13 +87,14 @@ class MethodInfo:
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """The frozen encoder; `sha256` is that of its values."""
+    """The frozen encoder; `sha256` is that of its values before any quantisation."""
 
     name: Text
     architecture: Name
     depth: Positive
     hidden: Positive
     pooling: Name
+    precision: Annotated[str, one_of("fp32", "int8", "int4")]
     sha256: Hash
 
 
@@ -153,7 +154,12 @@ class Shapes:
 
 @dataclass(frozen=True)
 class Tolerances:
-    """Limits of the parity checks."""
+    """Limits of the parity checks.
+
+    `cosine` above 0 compares features and logits by their cosine with the reference and
+    not element by element; `cosine_fp32` is the least cosine with the unquantised ones.
+    `reason` says why limits are wider than the design's.
+    """
 
     feature_rtol: Amount = 1e-3
     feature_atol: Amount = 1e-4
@@ -162,6 +168,9 @@ class Tolerances:
     loss: Amount = 1e-3
     change: Amount = 2e-2
     change_tensor: Amount = 0.1
+    cosine: Share = 0.0
+    cosine_fp32: Share = 0.0
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -78,12 +78,8 @@ def check_engine(artifact: Artifact, engine: Engine, name: str = "python") -> Pa
 def compare(artifact: Artifact, result: Arrays, engine: str, *more: Check) -> ParityReport:
     """Compare a replay's result with the golden run, by the manifest's tolerances."""
     golden, metadata = artifact.golden_with_metadata()
-    limits = artifact.manifest.tolerances
     checks = (
-        *_outputs(golden, result, limits),
-        _gradients(golden, result, limits),
-        _losses(golden, result, limits),
-        *_changes(golden, result, limits),
+        *_differences(golden, result, artifact.manifest.tolerances),
         _decay(golden, result),
         _moved(golden, result),
         _fell(result),
@@ -98,18 +94,44 @@ def compare(artifact: Artifact, result: Arrays, engine: str, *more: Check) -> Pa
     )
 
 
+def errors(golden: Arrays, result: Arrays, limits: Tolerances) -> dict[str, float]:
+    """The error of each check that has a limit in the manifest, by the check's name."""
+    return {check.name: check.error for check in _differences(golden, result, limits)}
+
+
+def _differences(golden: Arrays, result: Arrays, limits: Tolerances) -> Iterator[Check]:
+    yield from _outputs(golden, result, limits)
+    yield _gradients(golden, result, limits)
+    yield _losses(golden, result, limits)
+    yield from _changes(golden, result, limits)
+
+
 def _outputs(golden: Arrays, result: Arrays, limits: Tolerances) -> Iterator[Check]:
-    """Features and logits: |a - b| <= atol + rtol |b| for every element."""
+    """Features and logits, element by element or, for quantised weights, by their cosine."""
     features = [key for key in golden if key.startswith("features.")]
     for title, keys in (("features", features), ("logits", ["logits"])):
-        errors = {
-            key: np.max(
-                np.abs(result[key] - golden[key])
-                / (limits.feature_atol + limits.feature_rtol * np.abs(golden[key]))
-            )
-            for key in keys
-        }
-        yield _worst(title, errors, 1.0, golden, result)
+        if limits.cosine:
+            yield _cosines(title, keys, golden, result, limits.cosine)
+            whole = {key: golden[f"fp32.{key}"] for key in keys}
+            yield _cosines(f"{title} against fp32", keys, whole, result, limits.cosine_fp32)
+        else:
+            errors = {
+                key: np.max(
+                    np.abs(result[key] - golden[key])
+                    / (limits.feature_atol + limits.feature_rtol * np.abs(golden[key]))
+                )
+                for key in keys
+            }
+            yield _worst(title, errors, 1.0, golden, result)
+
+
+def _cosines(title: str, keys: list[str], golden: Arrays, result: Arrays, least: float) -> Check:
+    """1 - cosine of all elements together."""
+    errors = {
+        key: 1.0 - _cosine(result[key].astype(np.float64), golden[key].astype(np.float64))
+        for key in keys
+    }
+    return _worst(title, errors, 1.0 - least, golden, result)
 
 
 def _gradients(golden: Arrays, result: Arrays, limits: Tolerances) -> Check:
@@ -237,6 +259,10 @@ def _total_norm(golden: Arrays) -> float:
             ]
         )
     )
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.vdot(a, b) / max(_norm(a) * _norm(b), _TINY))
 
 
 def _norm(array: np.ndarray) -> float:

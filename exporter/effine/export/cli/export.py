@@ -75,6 +75,13 @@ from effine.export.errors import ExportError
     show_default=True,
     help="Bound on the norm of all gradients; 0 for none.",
 )
+@click.option(
+    "--backbone-precision",
+    type=click.Choice(["fp32", "int8", "int4"]),
+    default="fp32",
+    show_default=True,
+    help="Of the frozen weights; int8 is smaller and faster.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of initial values.")
 @click.option("--out", type=click.Path(path_type=Path), help="Default: METHOD.effine here.")
 @click.option("--force", is_flag=True, help="Replace an existing artifact.")

@@ -6,15 +6,12 @@ set it on every node that they create.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-aten: Any = torch.ops.aten
-
-Node = Any  # fx types the arguments of a node as a union of all that could be one
+from effine.export.lowering.graph import Node, aten, call, calls, constant, replace
 
 _COPIES = {
     aten.clone.default,
@@ -63,17 +60,17 @@ def drop_copies(graph: fx.GraphModule) -> None:
     Permutes and expands are written as operators with a contiguous result, as the
     runtime executes them.
     """
-    for node in _calls(graph, _COPIES):
+    for node in calls(graph, _COPIES):
         node.replace_all_uses_with(node.args[0])
         graph.graph.erase_node(node)
-    for node in _calls(graph, set(_CONTIGUOUS)):
+    for node in calls(graph, set(_CONTIGUOUS)):
         arguments = [_order(node)] if node.target in _PERMUTES else list(node.args[1:])
-        _replace(graph, node, _CONTIGUOUS[node.target], node.args[0], *arguments)
+        replace(graph, node, _CONTIGUOUS[node.target], node.args[0], *arguments)
 
 
 def canonicalise_reshapes(graph: fx.GraphModule) -> None:
     """Make every reshape one view of its first unreshaped ancestor, or nothing."""
-    for node in _calls(graph, _RESHAPES):
+    for node in calls(graph, _RESHAPES):
         source = node.args[0]
         while source.target in _RESHAPES:
             source = source.args[0]
@@ -81,12 +78,12 @@ def canonicalise_reshapes(graph: fx.GraphModule) -> None:
         if shape == list(source.meta["val"].shape):
             node.replace_all_uses_with(source)
         else:
-            _replace(graph, node, aten.view_copy.default, source, shape)
+            replace(graph, node, aten.view_copy.default, source, shape)
 
 
 def fold_permutes(graph: fx.GraphModule) -> None:
     """Compose a permute of a permute; drop it where nothing moves."""
-    for node in _calls(graph, {aten.permute_copy.default}):
+    for node in calls(graph, {aten.permute_copy.default}):
         source, order = node.args[0], _order(node)
         if source.target is aten.permute_copy.default:
             order = [_order(source)[axis] for axis in order]
@@ -94,12 +91,12 @@ def fold_permutes(graph: fx.GraphModule) -> None:
         if order == sorted(order):
             node.replace_all_uses_with(source)
         else:
-            _replace(graph, node, aten.permute_copy.default, source, order)
+            replace(graph, node, aten.permute_copy.default, source, order)
 
 
 def sums_to_products(graph: fx.GraphModule) -> None:
     """Write sums over the rows or along the last axis as products with ones."""
-    for node in _calls(graph, {aten.sum.dim_IntList}):
+    for node in calls(graph, {aten.sum.dim_IntList}):
         x, axes = node.args[0], node.args[1]
         shape = x.meta["val"].shape
         if x.meta["val"].dtype != torch.float32 or len(axes) != 1 or len(shape) < 2:
@@ -107,13 +104,13 @@ def sums_to_products(graph: fx.GraphModule) -> None:
         axis = axes[0] % len(shape)
         with graph.graph.inserting_before(node):
             if axis == len(shape) - 1:
-                summed = _call(graph, aten.linear.default, x, _ones(graph, (1, shape[-1])))
+                summed = call(graph, aten.linear.default, x, _ones(graph, (1, shape[-1])))
             elif axis == 0 and len(shape) == 2:
-                summed = _call(graph, aten.mm.default, _ones(graph, (1, shape[0])), x)
+                summed = call(graph, aten.mm.default, _ones(graph, (1, shape[0])), x)
             else:
                 continue
             if summed.meta["val"].shape != node.meta["val"].shape:
-                summed = _call(graph, aten.view_copy.default, summed, list(node.meta["val"].shape))
+                summed = call(graph, aten.view_copy.default, summed, list(node.meta["val"].shape))
         node.replace_all_uses_with(summed)
 
 
@@ -123,17 +120,17 @@ def products_to_linear(graph: fx.GraphModule) -> None:
     A computed or trained bias is added afterwards: XNNPACK packs the bias together with
     a constant weight when the program is loaded, and crashes if it isn't constant too.
     """
-    for node in _calls(graph, {aten.mm.default, aten.addmm.default}):
+    for node in calls(graph, {aten.mm.default, aten.addmm.default}):
         bias, x, weight = (None, *node.args) if node.target is aten.mm.default else node.args
         transposed = weight.target is aten.permute_copy.default
         matrix = weight.args[0] if transposed else weight
         if transposed and (bias is None or bias.op == matrix.op):
-            _replace(graph, node, aten.linear.default, x, matrix, bias)
+            replace(graph, node, aten.linear.default, x, matrix, bias)
         elif bias is not None:
             product_of = aten.linear.default if transposed else aten.mm.default
             with graph.graph.inserting_before(node):
-                product = _call(graph, product_of, x, matrix)
-            _replace(graph, node, aten.add.Tensor, product, bias)
+                product = call(graph, product_of, x, matrix)
+            replace(graph, node, aten.add.Tensor, product, bias)
 
 
 def merge_common_subexpressions(graph: fx.GraphModule) -> None:
@@ -149,37 +146,13 @@ def merge_common_subexpressions(graph: fx.GraphModule) -> None:
             graph.graph.erase_node(node)
 
 
-def _calls(graph: fx.GraphModule, targets: set[Callable[..., Any]]) -> list[Node]:
-    return [n for n in graph.graph.nodes if n.op == "call_function" and n.target in targets]
-
-
 def _order(node: Node) -> list[int]:
     rank = len(node.meta["val"].shape)
     return [1, 0] if node.target is aten.t.default else [axis % rank for axis in node.args[1]]
 
 
-def _replace(graph: fx.GraphModule, node: Node, target: Callable[..., Any], *args: Any) -> None:
-    with graph.graph.inserting_before(node):
-        new = _call(graph, target, *args)
-    node.replace_all_uses_with(new)
-    graph.graph.erase_node(node)
-
-
-def _call(graph: fx.GraphModule, target: Callable[..., Any], *args: Any) -> Node:
-    node = graph.graph.call_function(target, args)
-    values = torch.fx.node.map_arg(args, lambda arg: arg.meta["val"])
-    node.meta["val"] = target(*values)
-    return node
-
-
 def _ones(graph: fx.GraphModule, shape: tuple[int, ...]) -> Node:
-    name = "_ones_" + "x".join(map(str, shape))
-    if not hasattr(graph, name):
-        graph.register_buffer(name, torch.ones(shape))
-    node = graph.graph.get_attr(name)
-    fake = next(n.meta["val"].fake_mode for n in graph.graph.nodes if n.op == "placeholder")
-    node.meta["val"] = fake.from_tensor(torch.ones(shape))
-    return node
+    return constant(graph, "_ones_" + "x".join(map(str, shape)), torch.ones(shape))
 
 
 def _freeze(value: Any) -> Any:

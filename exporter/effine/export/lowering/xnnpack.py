@@ -7,7 +7,7 @@ import operator
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -34,12 +34,13 @@ from executorch.exir.passes import MemoryPlanningPass
 from executorch.exir.passes.external_constants_pass import delegate_external_constants_pass_unlifted
 from executorch.exir.passes.memory_format_ops_pass import DimOrderOpsRevertPass
 from executorch.extension.flat_tensor.serialize.serialize import FlatTensorSerializer
-from torch import fx
+from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from effine.export.capture import Captured, attribute
 from effine.export.lowering.partition import partitioner
 from effine.export.lowering.passes import run_passes
+from effine.export.lowering.quantise import DEQUANTISE, copies_of, quantise
 
 WEIGHTS = "backbone"
 _PASSES = [DimOrderOpsRevertPass, FuseActivationPass, DecomposeConcatenate, RemoveRedundantCopyPass]
@@ -62,15 +63,35 @@ class Lowered:
     portable: dict[str, dict[str, int]]
 
 
-def lower(methods: Mapping[str, Captured], shared: set[str]) -> Lowered:
+@dataclass(frozen=True)
+class FrozenWeights:
+    """How frozen tensors, given by name, are stored.
+
+    Args:
+        shared: those that go into the shared weight file; other constants stay inside
+            the program.
+        matrices: weights of linear layers that are quantised, with the bias [out] that
+            takes the place of the layer's own, or None.
+        tables: embedding tables that are quantised.
+        bits: of the matrices.
+    """
+
+    shared: frozenset[str]
+    matrices: Mapping[str, Tensor | None] = field(default_factory=dict)
+    tables: frozenset[str] = frozenset()
+    bits: int = 8
+
+
+def lower(methods: Mapping[str, Captured], weights: FrozenWeights) -> Lowered:
     """Lower captured graphs into one program with a method for each.
 
     Args:
         methods: method name to captured graph.
-        shared: names of the frozen tensors that go into the shared weight file;
-            other constants stay inside the program.
     """
-    attributes = {attribute(name) for name in shared}
+    matrices = {attribute(name): bias for name, bias in weights.matrices.items()}
+    tables = {attribute(name) for name in weights.tables}
+    attributes = {attribute(name) for name in weights.shared}
+    attributes = attributes.union(*(copies_of(name) for name in {*matrices, *tables}))
 
     def tag(node: fx.Node) -> str | None:
         return WEIGHTS if str(node.target).removeprefix("b_") in attributes else None
@@ -79,9 +100,11 @@ def lower(methods: Mapping[str, Captured], shared: set[str]) -> Lowered:
     with _shared_histories(), _needed_passes():
         for name, captured in methods.items():
             run_passes(captured.graph)
+            quantise(captured.graph, matrices, tables, weights.bits)
             inputs = tuple(captured.inputs.values())
             unlifted = torch.export.export(captured.graph, inputs).module()
             delegate_external_constants_pass_unlifted(unlifted, gen_tag_fn=tag)
+            _tag_quantised(unlifted)
             exported[name] = torch.export.export(unlifted, inputs)
         edge = to_edge_transform_and_lower(
             exported,
@@ -120,6 +143,13 @@ def merge_weights(parts: Iterable[bytes]) -> bytes:
     merged = union.get_named_data_store_output()
     named = dict(sorted(merged.external_data.get(WEIGHTS, {}).items()))
     return bytes(serializer.serialize(DataPayload(buffers=merged.buffers, named_data=named)))
+
+
+def _tag_quantised(unlifted: fx.GraphModule) -> None:
+    """XNNPACK reads the tag of quantised weights from the node that dequantises them."""
+    for node in unlifted.graph.nodes:
+        if node.target in DEQUANTISE:
+            node.meta["custom"] = dict(node.args[0].meta["custom"])
 
 
 def _training_module_constants(methods: Mapping[str, Captured]) -> dict[str, int | str]:
