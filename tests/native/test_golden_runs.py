@@ -9,11 +9,14 @@ import pytest
 
 from artifacts import Exported
 from effine.export.methods import known_methods
-from effine.runtime.engines.native import Runner, replay_native
+from effine.export.parity import run_parity
+from effine.runtime.engines.native import Runner, build_arm64_runner, build_runner, replay_native
+from effine.runtime.errors import EngineError
 from effine.runtime.parity import compare
 
 pytest_plugins = "runners"
-VECTORS = Path(__file__).parents[1] / "vectors"
+ROOT = Path(__file__).parents[2]
+VECTORS = ROOT / "tests" / "vectors"
 
 
 def program(built: Runner, name: str) -> Runner:
@@ -27,11 +30,37 @@ def test_trains_as_pytorch_does(artifact: Exported, runner: Runner, method: str)
     assert report.passed, [check for check in report.checks if not check.passed]
 
 
-@pytest.mark.parametrize("method", ["head", "spartan", "read"])
+@pytest.mark.parametrize("method", ["spartan", "read"])
 def test_trains_as_pytorch_does_on_arm64(artifact: Exported, arm64: Runner, method: str) -> None:
     exported = artifact(method)
     report = compare(exported, replay_native(arm64, exported.path, threads=1), "arm64")
     assert report.passed, [check for check in report.checks if not check.passed]
+
+
+def test_parity_reports_native_and_arm64(
+    artifact: Exported, runner: Runner, arm64: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    path = artifact("head").path
+    reports = run_parity(path, ["native", "arm64"], threads=1)
+    assert [(report.engine, report.passed) for report in reports] == [
+        ("native", True),
+        ("arm64", True),
+    ]
+    assert (path / "reports" / "parity-arm64.json").is_file()
+    assert "aarch64" in reports[1].machine
+
+
+def test_a_missing_tool_is_named_with_its_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    source = ROOT / "mobile_demo" / "native"
+    with pytest.raises(EngineError, match=r"aarch64-linux-gnu-g\+\+: apt install"):
+        build_arm64_runner(source, tmp_path)
+    with pytest.raises(EngineError, match=r"needs a C\+\+17 compiler: install g\+\+ or clang"):
+        build_runner(source, tmp_path)
 
 
 def test_a_replay_repeats_itself(artifact: Exported, runner: Runner) -> None:
