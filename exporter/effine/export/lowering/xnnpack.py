@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
-from unittest import mock
 
 import torch
-from executorch.backends.xnnpack import xnnpack_preprocess
-from executorch.backends.xnnpack._passes import XNNPACKPassManager
-from executorch.backends.xnnpack._passes.decompose_cat import DecomposeConcatenate
-from executorch.backends.xnnpack._passes.fuse_activation_pass import FuseActivationPass
-from executorch.backends.xnnpack._passes.remove_redundant_copy_pass import RemoveRedundantCopyPass
 from executorch.exir import (
     EdgeCompileConfig,
     ExecutorchBackendConfig,
@@ -32,18 +23,16 @@ from executorch.exir._serialize.data_serializer import DataPayload
 from executorch.exir.delegate import executorch_call_delegate
 from executorch.exir.passes import MemoryPlanningPass
 from executorch.exir.passes.external_constants_pass import delegate_external_constants_pass_unlifted
-from executorch.exir.passes.memory_format_ops_pass import DimOrderOpsRevertPass
 from executorch.extension.flat_tensor.serialize.serialize import FlatTensorSerializer
 from torch import Tensor, fx
-from torch.export import ExportedProgram
 
 from effine.export.capture import Captured, attribute
 from effine.export.lowering.partition import partitioner
 from effine.export.lowering.passes import run_passes
 from effine.export.lowering.quantise import DEQUANTISE, copies_of, quantise
+from effine.export.lowering.shortcuts import shortcuts
 
 WEIGHTS = "backbone"
-_PASSES = [DimOrderOpsRevertPass, FuseActivationPass, DecomposeConcatenate, RemoveRedundantCopyPass]
 
 
 @dataclass(frozen=True)
@@ -97,7 +86,7 @@ def lower(methods: Mapping[str, Captured], weights: FrozenWeights) -> Lowered:
         return WEIGHTS if str(node.target).removeprefix("b_") in attributes else None
 
     exported = {}
-    with _shared_histories(), _needed_passes():
+    with shortcuts():
         for name, captured in methods.items():
             run_passes(captured.graph)
             quantise(captured.graph, matrices, tables, weights.bits)
@@ -181,29 +170,3 @@ def _count_portable(graph: fx.Graph) -> dict[str, int]:
     plumbing = (executorch_call_delegate, operator.getitem, memory.alloc, memory.view)
     calls = [n for n in graph.nodes if n.op == "call_function" and n.target not in plumbing]
     return dict(Counter(str(node.target) for node in calls))
-
-
-@contextmanager
-def _shared_histories() -> Iterator[None]:
-    """Let torch.fx share each node's history instead of copying it at every pass.
-
-    The histories grow with each pass, and copying them is a third of the lowering time.
-    """
-    shallow = SimpleNamespace(copy=copy.copy, deepcopy=lambda history: history)
-    with mock.patch.object(torch.fx.traceback, "copy", shallow):
-        yield
-
-
-@contextmanager
-def _needed_passes() -> Iterator[None]:
-    """Run only those of XNNPACK's passes that can change these graphs.
-
-    The others look for convolutions, batch norms, attention modules and the like, and
-    retracing the graph for each of them is half of the lowering time.
-    """
-
-    def manager(program: ExportedProgram, passes: object) -> XNNPACKPassManager:
-        return XNNPACKPassManager(program, passes=_PASSES)
-
-    with mock.patch.object(xnnpack_preprocess, "XNNPACKPassManager", manager):
-        yield

@@ -1,0 +1,92 @@
+"""Work that torch and ExecuTorch do on every graph and these graphs don't need.
+
+Without it lowering takes a quarter of the time. The patches fit the pinned versions and
+hold only inside `shortcuts()`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import torch
+from executorch.backends.xnnpack import xnnpack_preprocess
+from executorch.backends.xnnpack._passes import XNNPACKPassManager
+from executorch.backends.xnnpack._passes.decompose_cat import DecomposeConcatenate
+from executorch.backends.xnnpack._passes.fuse_activation_pass import FuseActivationPass
+from executorch.backends.xnnpack._passes.remove_redundant_copy_pass import RemoveRedundantCopyPass
+from executorch.exir.passes.memory_format_ops_pass import DimOrderOpsRevertPass
+from torch import fx
+from torch.export import ExportedProgram
+from torch.fx.graph import _PyTreeCodeGen
+
+_PASSES = [DimOrderOpsRevertPass, FuseActivationPass, DecomposeConcatenate, RemoveRedundantCopyPass]
+
+
+@contextmanager
+def shortcuts() -> Iterator[None]:
+    """Inside, lowering skips what doesn't change captured graphs."""
+    with ExitStack() as stack:
+        for patch in (_shared_histories, _needed_passes, _code_on_demand, _decomposed_once):
+            stack.enter_context(patch())
+        yield
+
+
+@contextmanager
+def _shared_histories() -> Iterator[None]:
+    """Let torch.fx share each node's history instead of copying it at every pass.
+
+    The histories grow with each pass, and copying them is a third of the lowering time.
+    """
+    shallow = SimpleNamespace(copy=copy.copy, deepcopy=lambda history: history)
+    with mock.patch.object(torch.fx.traceback, "copy", shallow):
+        yield
+
+
+@contextmanager
+def _needed_passes() -> Iterator[None]:
+    """Run only those of XNNPACK's passes that can change these graphs.
+
+    The others look for convolutions, batch norms, attention modules and the like, and
+    retracing the graph for each of them is half of the lowering time.
+    """
+
+    def manager(program: ExportedProgram, passes: object) -> XNNPACKPassManager:
+        return XNNPACKPassManager(program, passes=_PASSES)
+
+    with mock.patch.object(xnnpack_preprocess, "XNNPACKPassManager", manager):
+        yield
+
+
+@contextmanager
+def _code_on_demand() -> Iterator[None]:
+    """Generate a graph's Python code only if it is called: passes interpret the nodes."""
+    generate = fx.GraphModule.recompile
+
+    def recompile(module: fx.GraphModule) -> None:
+        if isinstance(module.graph._codegen, _PyTreeCodeGen):
+            module._in_spec = module.graph._codegen.pytree_info.in_spec
+            module._out_spec = module.graph._codegen.pytree_info.out_spec
+
+        def forward(self: fx.GraphModule, *args: Any, **kwargs: Any) -> Any:
+            generate(self)
+            return self.forward(*args, **kwargs)
+
+        module._code = ""
+        type(module).forward = forward
+
+    with mock.patch.object(fx.GraphModule, "recompile", recompile):
+        yield
+
+
+@contextmanager
+def _decomposed_once() -> Iterator[None]:
+    """Captured graphs are core ATen already; three more decompositions would find nothing."""
+    with mock.patch.object(
+        ExportedProgram, "run_decompositions", lambda program, *_, **__: program
+    ):
+        yield
