@@ -30,9 +30,22 @@ def test_trains_as_pytorch_does(artifact: Exported, runner: Runner, method: str)
     assert report.passed, [check for check in report.checks if not check.passed]
 
 
-@pytest.mark.parametrize("method", ["spartan", "read"])
-def test_trains_as_pytorch_does_on_arm64(artifact: Exported, arm64: Runner, method: str) -> None:
-    exported = artifact(method)
+@pytest.mark.parametrize(("method", "precision"), [("spartan", "int8"), ("head", "int4")])
+def test_trains_on_quantised_weights(
+    artifact: Exported, runner: Runner, method: str, precision: str
+) -> None:
+    exported = artifact(method, precision=precision)
+    report = compare(exported, replay_native(runner, exported.path, threads=1), "native")
+    assert report.passed, [check for check in report.checks if not check.passed]
+
+
+@pytest.mark.parametrize(
+    ("method", "precision"), [("spartan", "fp32"), ("read", "fp32"), ("spartan", "int8")]
+)
+def test_trains_as_pytorch_does_on_arm64(
+    artifact: Exported, arm64: Runner, method: str, precision: str
+) -> None:
+    exported = artifact(method, precision=precision)
     report = compare(exported, replay_native(arm64, exported.path, threads=1), "arm64")
     assert report.passed, [check for check in report.checks if not check.passed]
 

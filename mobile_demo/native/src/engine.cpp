@@ -128,7 +128,7 @@ et::Module& Engine::load(const Method& method) {
     check(module->load(etr::Program::Verification::InternalConsistency), what);
   }
   if (!module->is_method_loaded(method.name)) {
-    // Each loaded method has memory of its own; only the backbone's take turns for every sample.
+    // Loaded methods take memory; the backbone's stay, as samples need them in turns.
     std::string& loaded = loaded_[method.phase];
     if (!loaded.empty() && method.phase != "backbone") module->unload_method(loaded);
     const auto meta = module->method_meta(method.name);

@@ -23,10 +23,9 @@ class Engine {
   // Supplies the tensor for a declared input; it must outlive the call.
   using Source = std::function<const Tensor&(const Value&)>;
 
-  // Runs a method, which is loaded when it is first needed (of train and predict methods only
-  // the last one is kept), and copies its outputs into
-  // `outputs` by name. Inputs of another shape or dtype are refused: they could abort
-  // inside the runtime.
+  // Runs a method and copies its outputs into `outputs` by name. The method is loaded when it
+  // is first needed; of train and predict methods only the last one is kept. Inputs of another
+  // shape or dtype are refused: they could abort inside the runtime.
   void run(const Method& method, const Source& source, Tensors& outputs);
 
  private:
