@@ -184,7 +184,7 @@ def test_a_step_beside_its_rival(
 def test_steps_are_printed(tiny: dict[str, Path]) -> None:
     common = ("bench", "step", "--model", tiny["distilbert"], "--methods", "head,adapter")
     shown = good(*common, "--threads", 1, "--steps", 1, "--warmup", 0)
-    assert "head B=4 S=16 threads=1" in shown and "adapter train_b4_s16: " in shown
+    assert "head fp32 cls B=4 S=16 threads=1" in shown and "adapter train_b4_s16: " in shown
     assert shown.count("median ratio") == 4
 
 
@@ -200,7 +200,7 @@ def test_epochs_beside_their_rivals(tiny: dict[str, Path], folder: Path, archite
         assert len(result["effine_s"]) == len(result["eager_s"]) == 2
         assert result["first_ratio"] > 0 and result["later_ratio"] > 0
     shown = good(*common, "--methods", "head", "--epochs", 1)
-    assert "head 12 examples" in shown and "later -" in shown
+    assert "head fp32 12 examples" in shown and "later -" in shown
 
 
 def test_a_rival_that_computes_something_else_is_refused(

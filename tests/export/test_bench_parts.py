@@ -76,7 +76,13 @@ def test_a_stratified_fifth_is_held_out() -> None:
 
 
 def record(kind: str, method: str, seed: int, **more: Any) -> dict[str, Any]:
-    setting = {"data": "snippets", "task": "classification", "metric": "accuracy", "model": "tiny"}
+    setting = {
+        "data": "snippets",
+        "task": "classification",
+        "metric": "accuracy",
+        "model": "tiny",
+        "precision": "fp32",
+    }
     sizes = {"train_size": 100, "per_class": None, "max_test": None, "epochs": None}
     return {"kind": kind, **setting, **sizes, "method": method, "seed": seed, **more}
 

@@ -32,7 +32,7 @@ def make_manifest(**changes: object) -> m.Manifest:
         "torch": "2.13.0",
         "name": "größe",
         "method": m.MethodInfo("adapter", {"size": 16, "scale": 0.5, "names": ("a",)}, 2, 1),
-        "backbone": m.BackboneInfo("tiny", "bert", 2, 8, "mean", "ab" * 32),
+        "backbone": m.BackboneInfo("tiny", "bert", 2, 8, "mean", "fp32", "ab" * 32),
         "task": m.TaskInfo("classification", ("ja", "nein", "weiß nicht"), 1, "accuracy", False),
         "tokens": m.TokensInfo(("input_ids", "attention_mask"), 0, 32),
         "optimizer": m.OptimizerInfo("adamw", 0, 0.0, ("m", "v"), 10),

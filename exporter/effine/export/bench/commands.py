@@ -22,6 +22,14 @@ task_option = click.option(
     "--task", default="classification", show_default=True, help="classification or regression."
 )
 
+precision_option = click.option(
+    "--backbone-precision",
+    type=click.Choice(["fp32", "int8", "int4"]),
+    default="fp32",
+    show_default=True,
+    help="Of the programs' frozen weights; the rival stays fp32.",
+)
+
 
 def methods_option(default: str) -> Callable[[Any], Any]:
     """Comma-separated methods."""
@@ -61,6 +69,10 @@ def bench() -> None:
 @click.option(
     "--warmup", type=click.IntRange(0), default=3, show_default=True, help="Steps not timed."
 )
+@click.option(
+    "--pooling", type=click.Choice(["cls", "mean"]), help="By default what suits the backbone."
+)
+@precision_option
 @json_option
 def step(
     methods: str,
@@ -72,6 +84,7 @@ def step(
     steps: int,
     warmup: int,
     as_json: bool,
+    **settings: Any,
 ) -> None:
     """Time a training step on the programs and in PyTorch eager (sdpa), alternating.
 
@@ -89,7 +102,7 @@ def step(
             opened = (
                 Artifact.open(artifact)
                 if artifact
-                else export_for_step(str(method), model, Path(folder), batch, seq)
+                else export_for_step(str(method), model, Path(folder), batch, seq, **settings)
             )
             name = opened.manifest.method_info.name
             programs[name] = outside_delegates(opened)
@@ -115,6 +128,7 @@ def step(
     "--epochs", type=click.IntRange(1), default=3, show_default=True, help="Epochs of each."
 )
 @threads_option("1")
+@precision_option
 @json_option
 def epoch(
     methods: str,
@@ -125,6 +139,7 @@ def epoch(
     epochs: int,
     threads: str,
     as_json: bool,
+    backbone_precision: str,
 ) -> None:
     """Time whole epochs against PyTorch that pads each batch to its longest text.
 
@@ -144,7 +159,14 @@ def epoch(
     with TemporaryDirectory(prefix="effine-") as folder:
         for method in _methods(methods):
             out = Path(folder, f"{method}.effine")
-            artifact = export(model, method=method, task=task, data=chosen, out=out)
+            artifact = export(
+                model,
+                method=method,
+                task=task,
+                data=chosen,
+                backbone_precision=backbone_precision,
+                out=out,
+            )
             results += bench_epoch(artifact, model, chosen, threads=counts, epochs=epochs)
     if as_json:
         click.echo(json.dumps(results))
@@ -178,6 +200,7 @@ def epoch(
     show_default=True,
     help="Where results are appended; finished runs are skipped.",
 )
+@precision_option
 @click.option("--work", type=FOLDER, help="Keep artifacts here and use those found.")
 @click.option("--threads", type=click.IntRange(1), help="Size of the thread pools.")
 @click.option("--grid", is_flag=True, help="Try settings on a held-out fifth of train instead.")

@@ -110,6 +110,7 @@ def _measure(
     ratios = [a / b for a, b in zip(own, eager, strict=True)]
     return {
         "method": artifact.manifest.method_info.name,
+        "precision": artifact.manifest.backbone.precision,
         "batch": artifact.manifest.shapes.batch,
         "seqs": list(artifact.manifest.shapes.seqs),
         "threads": threads,

@@ -40,6 +40,7 @@ class Study:
         train_size, per_class: the part of train to use, drawn by the run's seed.
         max_test: use only the first so many test examples.
         source: the backbone.
+        backbone_precision: of the programs; eager stays fp32.
         work: where artifacts are kept and found again.
     """
 
@@ -54,6 +55,7 @@ class Study:
     max_test: int | None = None
     epochs: int | None = None
     source: str = "minilm"
+    backbone_precision: str = "fp32"
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -149,6 +151,7 @@ class _Workplace:
             "max_test": study.max_test if kind == "run" else None,
             "metric": study.metric or main_metric(study.task),
             "model": Path(study.source).name,
+            "precision": study.backbone_precision,
             "method": self.method,
             "seed": seed,
         }
@@ -203,12 +206,19 @@ class _Workplace:
 
     def _artifact(self) -> Artifact:
         study = self.study
-        name = f"{self.name}-{study.task}-{Path(study.source).name}-{self.method}.effine"
-        out = study.work / name
+        parts = (self.name, study.task, Path(study.source).name, self.method)
+        out = study.work / f"{'-'.join((*parts, study.backbone_precision))}.effine"
         if out.exists():
             return Artifact.open(out)
         study.work.mkdir(parents=True, exist_ok=True)
-        return export(study.source, method=self.method, task=study.task, data=self._train, out=out)
+        return export(
+            study.source,
+            method=self.method,
+            task=study.task,
+            data=self._train,
+            backbone_precision=study.backbone_precision,
+            out=out,
+        )
 
     def _dataset(self, examples: Sequence[Example]) -> Dataset:
         artifact = self.trainer.artifact

@@ -59,10 +59,12 @@ def bench_step(
     return [_measure(artifact, source, count, steps, warmup) for count in threads]
 
 
-def export_for_step(method: str, source: str, folder: Path, batch: int, seq: int) -> Artifact:
-    """An artifact of one shape for the sample intents."""
+def export_for_step(
+    method: str, source: str, folder: Path, batch: int, seq: int, **settings: Any
+) -> Artifact:
+    """An artifact of one shape for the sample intents; more settings are those of `export`."""
     out = folder / f"{method}.effine"
-    return export(source, method=method, seq=str(seq), batch=batch, out=out)
+    return export(source, method=method, seq=str(seq), batch=batch, out=out, **settings)
 
 
 def outside_delegates(artifact: Artifact) -> dict[str, dict[str, Any]]:
@@ -116,6 +118,8 @@ def _measure(
     )
     return {
         "method": manifest.method_info.name,
+        "precision": manifest.backbone.precision,
+        "pooling": manifest.backbone.pooling,
         "batch": manifest.shapes.batch,
         "seq": manifest.shapes.seqs[-1],
         "threads": threads,

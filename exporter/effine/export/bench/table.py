@@ -99,7 +99,17 @@ def _grouped(runs: Iterable[Record]) -> dict[tuple[Any, ...], tuple[Record, list
 
 
 def _setting(record: Record) -> tuple[Any, ...]:
-    names = ("data", "task", "train_size", "per_class", "max_test", "metric", "model", "epochs")
+    names = (
+        "data",
+        "task",
+        "train_size",
+        "per_class",
+        "max_test",
+        "metric",
+        "model",
+        "precision",
+        "epochs",
+    )
     return tuple(record[name] for name in names)
 
 
@@ -113,7 +123,8 @@ def _data(record: Record) -> str:
 def print_step(result: dict[str, Any]) -> None:
     """Print one measurement of `bench step`."""
     click.echo(
-        f"{result['method']} B={result['batch']} S={result['seq']} threads={result['threads']}, "
+        f"{result['method']} {result['precision']} {result['pooling']} B={result['batch']} "
+        f"S={result['seq']} threads={result['threads']}, "
         f"{_load(result)}"
     )
     for name, median in result["median_ms"].items():
@@ -128,8 +139,9 @@ def print_epoch(result: dict[str, Any]) -> None:
     """Print one measurement of `bench epoch`."""
     later = "-" if result["later_ratio"] is None else f"{result['later_ratio']:.3f}"
     click.echo(
-        f"{result['method']} {result['examples']} examples, seq {result['seqs']}, "
-        f"threads={result['threads']}: first epoch {result['first_ratio']:.3f}, later {later}, "
+        f"{result['method']} {result['precision']} {result['examples']} examples, "
+        f"seq {result['seqs']}, threads={result['threads']}: "
+        f"first epoch {result['first_ratio']:.3f}, later {later}, "
         f"{_load(result)}"
     )
     for name in ("effine_s", "eager_s"):
