@@ -347,3 +347,16 @@ def test_methods_are_listed() -> None:
     assert "top_k" in good("methods", "spartan") or "temperature" in good("methods", "spartan")
     assert json.loads(good("methods", "--json"))
     assert "spartan" in refused("methods", "magic")
+
+
+def test_inspect_lists_what_is_not_delegated(artifact: Exported) -> None:
+    path = artifact("spartan").path
+    found = json.loads(good("inspect", path, "--ops", "--threads", 1, "--json"))
+    assert [entry["method"].split("_")[0] for entry in found] == ["backbone", "train", "predict"]
+    for entry in found:
+        assert 0 <= entry["outside"] <= 1 and 0 < entry["delegates"] <= 12
+        assert sum(op["share"] for op in entry["operators"]) <= entry["outside"] + 0.05
+    names = {op["name"] for op in found[1]["operators"]}
+    assert "_log_softmax.out" in names and not any("mm" in name for name in names)
+    shown = good("inspect", path, "--ops", "--threads", 1)
+    assert "train_b4_s16: " in shown and "x embedding.out" in shown

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from effine.export.profile import Profile
 from effine.runtime.learner import Prediction
 from effine.runtime.manifest import Manifest
 from effine.runtime.parity import ParityReport
@@ -110,6 +111,20 @@ def print_manifest(manifest: Manifest) -> None:
         click.echo(f"{program.file + ':':<15} {_listed(program.methods)}")
     for name, entry in manifest.files.items():
         click.echo(f"  {name:<20} {entry.size:>12,} bytes  sha256 {entry.sha256[:16]}...")
+
+
+def print_profile(profiles: Sequence[Profile]) -> None:
+    """What each method spends outside delegates."""
+    for found in profiles:
+        click.echo(
+            f"{found.method}: {found.ms:.2f} ms, {found.delegates} delegates, "
+            f"{found.outside:.1%} of the time outside"
+        )
+        for operator in found.operators:
+            click.echo(
+                f"  {operator.share:6.2%}  {operator.ms:8.4f} ms  "
+                f"{operator.calls:3} x {operator.name}"
+            )
 
 
 def print_methods(described: Sequence[dict[str, Any]], *, details: bool) -> None:

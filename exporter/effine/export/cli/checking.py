@@ -44,21 +44,32 @@ def parity(artifact: Path, engines: str, threads: int | None, as_json: bool) -> 
 
 @click.command()
 @click.argument("artifact", type=ARTIFACT)
+@click.option("--ops", is_flag=True, help="Time the programs and list what isn't delegated.")
+@threads_option
 @json_option
-def inspect(artifact: Path, as_json: bool) -> None:
+def inspect(artifact: Path, ops: bool, threads: int | None, as_json: bool) -> None:
     """Show what an artifact holds, after verifying it.
 
     \b
     effine inspect spartan.effine
+    effine inspect spartan.effine --ops
     """
-    from effine.export.show import print_manifest
+    from effine.export.show import print_manifest, print_profile
     from effine.runtime.artifact import Artifact
 
-    manifest = Artifact.open(artifact).manifest
-    if as_json:
-        click.echo(manifest.to_json(), nl=False)
+    opened = Artifact.open(artifact)
+    if ops:
+        from effine.export.profile import profile
+
+        profiles = profile(opened, threads)
+        if as_json:
+            click.echo(json.dumps([dataclasses.asdict(found) for found in profiles]))
+        else:
+            print_profile(profiles)
+    elif as_json:
+        click.echo(opened.manifest.to_json(), nl=False)
     else:
-        print_manifest(manifest)
+        print_manifest(opened.manifest)
 
 
 @click.command()

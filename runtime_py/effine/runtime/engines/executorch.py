@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines import Arrays
 from effine.runtime.errors import EngineError
+from effine.runtime.manifest import Program as ProgramInfo
 from effine.runtime.manifest import ProgramMethod
 
 
@@ -52,10 +52,6 @@ class ExecuTorchEngine:
         if threads is not None:
             set_threads(threads)
 
-    @cached_property
-    def _runtime(self) -> Runtime:
-        return Runtime.get()
-
     def run(self, method: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """Execute a program method; see `Engine.run`."""
         spec = self._artifact.manifest.method(method)
@@ -73,11 +69,7 @@ class ExecuTorchEngine:
         program = artifact.manifest.program_of(method)
         try:
             if program.file not in self._programs:
-                self._programs[program.file] = self._runtime.load_program(
-                    artifact.file(program.file),
-                    data_path=artifact.file("backbone.ptd"),
-                    verification=Verification.InternalConsistency,
-                )
+                self._programs[program.file] = load_runtime_program(artifact, program)
             loaded: Any = self._programs[program.file].load_method(method)
         except RuntimeError as error:
             raise EngineError(
@@ -87,9 +79,26 @@ class ExecuTorchEngine:
         return loaded
 
 
+def load_runtime_program(
+    artifact: Artifact, program: ProgramInfo, *, trace: bool = False
+) -> Program:
+    """Load a program with the frozen weights, fully verified.
+
+    Args:
+        trace: record the time of every operator.
+    """
+    return Runtime.get().load_program(
+        artifact.file(program.file),
+        data_path=artifact.file("backbone.ptd"),
+        verification=Verification.InternalConsistency,
+        enable_etdump=trace,
+    )
+
+
 def set_threads(count: int) -> None:
     """Set the size of ExecuTorch's process-wide thread pool."""
-    portable_lib._unsafe_reset_threadpool(count)
+    with _silent_stderr():
+        portable_lib._unsafe_reset_threadpool(count)
 
 
 def _check(method: str, spec: ProgramMethod, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
