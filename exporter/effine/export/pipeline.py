@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from effine.export.errors import ExportError
 from effine.export.methods import make_method
 from effine.export.model import Model
 from effine.export.optimizers import Optimizer, make_optimizer
-from effine.export.precision import Precision, choose_precision
-from effine.export.prepare import Prepared, calibration_batches, measure_frozen_head, prepare
+from effine.export.precision import choose_precision
+from effine.export.prepare import calibration_batches, measure_frozen_head, prepare
 from effine.export.programs import Programs, build_programs, state_tensors
 from effine.export.shapes import choose_seqs
 from effine.export.tasks import find_task
@@ -104,7 +104,8 @@ def export(
     trained = Model(backbone.encoder, method, task, chosen.seed)
     precision = choose_precision(chosen.backbone_precision, trained, calibration_batches(backbone))
     progress("recording the golden run")
-    recorded = _record(trained, optimizer, backbone, data, chosen, seqs, precision)
+    steps = golden.GoldenData(data.tokens, data.targets, chosen.batch, seqs, backbone.pad_id)
+    recorded = golden.record(trained, optimizer, steps, precision, chosen.seed)
     progress("capturing and lowering the programs")
     programs = build_programs(trained, optimizer, chosen.batch, seqs, precision)
     progress("writing the artifact")
@@ -127,30 +128,6 @@ def export(
     except OSError as error:
         raise ExportError(f"{target}: can't be written: {error.strerror}") from error
     return Artifact.open(target)
-
-
-def _record(
-    model: Model,
-    optimizer: Optimizer,
-    backbone: Backbone,
-    data: Prepared,
-    chosen: Settings,
-    seqs: Sequence[int],
-    precision: Precision,
-) -> golden.Recorded:
-    recipe = model.method.recipe
-    return golden.record(
-        model,
-        optimizer,
-        golden.GoldenData(data.tokens, data.targets),
-        batch=chosen.batch,
-        seqs=seqs,
-        token_inputs=model.encoder.token_inputs,
-        pad_id=backbone.pad_id,
-        rates=(recipe.piece_rate, recipe.head_rate),
-        precision=precision,
-        seed=chosen.seed,
-    )
 
 
 def _check_target(out: Path, force: bool) -> Path:

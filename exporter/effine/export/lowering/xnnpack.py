@@ -89,7 +89,8 @@ def lower(methods: Mapping[str, Captured], weights: FrozenWeights) -> Lowered:
     with shortcuts():
         for name, captured in methods.items():
             run_passes(captured.graph)
-            quantise(captured.graph, matrices, tables, weights.bits)
+            if matrices:
+                quantise(captured.graph, matrices, tables, weights.bits)
             inputs = tuple(captured.inputs.values())
             unlifted = torch.export.export(captured.graph, inputs).module()
             delegate_external_constants_pass_unlifted(unlifted, gen_tag_fn=tag)
