@@ -91,6 +91,7 @@ def shared_folder(factory: pytest.TempPathFactory) -> Path:
 def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """A function that exports (method, architecture, task, precision), or opens what is there.
 
+    With `accumulate`, as many smaller batches make one of the others'.
     For classification with bert, which training is tested on, `head` and `read` have two
     sequence lengths and `head` has two spare labels. Regression is on one layer to save
     time, but for `read`, which walks over the layers.
@@ -102,8 +103,9 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
         architecture: str = "bert",
         task: str = "classification",
         precision: str = "fp32",
+        accumulate: int = 1,
     ) -> Artifact:
-        path = shared / f"{method}-{architecture}-{task}-{precision}.effine"
+        path = shared / f"{method}-{architecture}-{task}-{precision}-{accumulate}.effine"
         with open(shared / f"{path.name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if path.exists():
@@ -118,7 +120,8 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
                 data=DATA[task](),
                 seq="16" if plain or method not in ("head", "read") else "8,16",
                 spare_labels=0 if plain or method != "head" else 2,
-                batch=BATCH,
+                batch=BATCH // accumulate,
+                accumulate=accumulate,
                 backbone_precision=precision,
                 out=path,
             )

@@ -13,7 +13,7 @@ from effine.export.lowering.xnnpack import FrozenWeights, lower
 from effine.export.methods import known_methods, make_method
 from effine.export.model import Model
 from effine.export.optimizers import AdamW
-from effine.export.programs import capture_all
+from effine.export.phases import capture_all
 from effine.export.tasks import make_task
 
 BATCH, SEQ = 4, 8

@@ -74,6 +74,23 @@ def test_a_run_is_the_same_in_both(
     assert printed.count("epoch ") == 4 and "warning" not in printed
 
 
+def test_a_run_with_accumulated_gradients_is_the_same_in_both(
+    artifact: Exported, runner: Runner, tmp_path: Path
+) -> None:
+    both = Both(artifact("head", accumulate=2), runner, tmp_path, intents()[:-3])
+    both.train_python(**SETTINGS)
+    both.train_native(**SETTINGS)
+    assert both.same()
+    both.train_python(accumulate=3, epochs=1)
+    both.train_native(accumulate=3, epochs=1)
+    assert both.same()
+
+
+def test_accumulation_that_was_not_exported_is_refused(head: Both) -> None:
+    with pytest.raises(EngineError, match=r"--accumulate 3: .* export with --accumulate"):
+        head.train_native(accumulate=3)
+
+
 @pytest.mark.parametrize("method", ["head", "spartan"])
 @pytest.mark.parametrize("update", [1, UPDATES + 2, 2 * UPDATES])
 def test_either_resumes_what_the_other_began(

@@ -9,7 +9,8 @@ from importlib.metadata import version
 from effine.export.backbones import Backbone
 from effine.export.model import Model, group_of
 from effine.export.optimizers import Optimizer
-from effine.export.programs import Programs, state_tensors
+from effine.export.phases import state_tensors
+from effine.export.programs import Programs
 from effine.runtime import manifest as m
 from effine.runtime.metrics import main_metric
 
@@ -23,6 +24,7 @@ def describe(
     labels: Sequence[str],
     *,
     batch: int,
+    accumulate: int,
     seqs: Sequence[int],
     pair: bool,
     frozen_head: m.FrozenHead | None,
@@ -63,6 +65,7 @@ def describe(
             method.recipe.epochs,
             method.recipe.schedule,
             method.recipe.warmup,
+            accumulate,
         ),
         shapes=m.Shapes(batch, tuple(seqs)),
         programs=programs.programs,

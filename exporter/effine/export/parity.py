@@ -9,8 +9,8 @@ from pathlib import Path
 from effine.export.errors import ExportError
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines.executorch import ExecuTorchEngine
-from effine.runtime.engines.native import build_arm64_runner, build_runner, replay_native
-from effine.runtime.parity import ParityReport, check_engine, compare
+from effine.runtime.engines.native import Runner, build_arm64_runner, build_runner, replay_native
+from effine.runtime.parity import ParityReport, accumulation_checks, check_engine, compare
 
 NATIVE_SOURCE = Path("mobile_demo", "native")
 BUILD = Path("build")
@@ -39,13 +39,22 @@ def _python(artifact: Artifact, threads: int | None) -> ParityReport:
 
 def _native(artifact: Artifact, threads: int | None) -> ParityReport:
     runner = build_runner(_native_source("native"), BUILD / "native")
-    return compare(artifact, replay_native(runner, artifact.path, threads), "native")
+    return _replayed(artifact, runner, threads, "native")
 
 
 def _arm64(artifact: Artifact, threads: int | None) -> ParityReport:
     runner = build_arm64_runner(_native_source("arm64"), BUILD / "native-arm64")
-    report = compare(artifact, replay_native(runner, artifact.path, threads), "arm64")
+    report = _replayed(artifact, runner, threads, "arm64")
     return dataclasses.replace(report, machine="Linux aarch64 under qemu")
+
+
+def _replayed(artifact: Artifact, runner: Runner, threads: int | None, engine: str) -> ParityReport:
+    result = replay_native(runner, artifact.path, threads)
+    more = []
+    if artifact.manifest.accumulates:
+        sums = replay_native(runner, artifact.path, threads, accumulated=True)
+        more = accumulation_checks(artifact, sums)
+    return compare(artifact, result, engine, *more)
 
 
 def _native_source(engine: str) -> Path:

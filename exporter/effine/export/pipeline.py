@@ -15,9 +15,10 @@ from effine.export.errors import ExportError
 from effine.export.methods import make_method
 from effine.export.model import Model
 from effine.export.optimizers import Optimizer, make_optimizer
+from effine.export.phases import state_tensors
 from effine.export.precision import choose_precision
 from effine.export.prepare import calibration_batches, measure_frozen_head, prepare
-from effine.export.programs import Programs, build_programs, state_tensors
+from effine.export.programs import Programs, build_programs
 from effine.export.shapes import choose_seqs
 from effine.export.tasks import find_task
 from effine.runtime.artifact import Artifact, write_artifact
@@ -44,6 +45,7 @@ class Settings:
         pooling: `cls` or `mean`; by default the backbone's own.
         seq: `auto` or comma-separated sequence lengths.
         batch: batch size of training.
+        accumulate: batches whose gradients one update sums up.
         optimizer: `adamw` or `sgd`.
         backbone_precision: `fp32`, `int8` or `int4` for the frozen weights.
         seed: seed of the pieces' initial values.
@@ -60,6 +62,7 @@ class Settings:
     pooling: str | None = None
     seq: str = "auto"
     batch: int = 8
+    accumulate: int = 1
     optimizer: str = "adamw"
     weight_decay: float = 0.01
     clip_norm: float = 0.0
@@ -107,7 +110,8 @@ def export(
     steps = golden.GoldenData(data.tokens, data.targets, chosen.batch, seqs, backbone.pad_id)
     recorded = golden.record(trained, optimizer, steps, precision, chosen.seed)
     progress("capturing and lowering the programs")
-    programs = build_programs(trained, optimizer, chosen.batch, seqs, precision)
+    sums = chosen.accumulate > 1
+    programs = build_programs(trained, optimizer, chosen.batch, seqs, precision, sums)
     progress("writing the artifact")
     manifest = describe(
         target.stem,
@@ -117,6 +121,7 @@ def export(
         programs,
         data.labels,
         batch=chosen.batch,
+        accumulate=chosen.accumulate,
         seqs=seqs,
         pair=data.pair,
         frozen_head=frozen_head,

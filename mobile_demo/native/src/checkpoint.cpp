@@ -110,6 +110,7 @@ Run read_run(const Metadata& metadata) {
 
 Settings::Settings(const Json& json)
     : epochs(json.at("epochs").integer()),
+      accumulate(json.at("accumulate").integer()),
       piece_rate(json.at("piece_rate").number()),
       head_rate(json.at("head_rate").number()),
       warmup(json.at("warmup").number()),

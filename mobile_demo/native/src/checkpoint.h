@@ -17,7 +17,7 @@ namespace effine {
 struct Settings {
   explicit Settings(const Json& json);
 
-  int64_t epochs;
+  int64_t epochs, accumulate;
   double piece_rate, head_rate, warmup;
   std::string schedule;
   uint64_t seed;

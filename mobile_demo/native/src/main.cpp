@@ -20,12 +20,13 @@ constexpr const char* kUsage =
     "usage: effine-runner train ARTIFACT --data TOKENS.safetensors --out RUN.ckpt\n"
     "           [--epochs N] [--piece-rate X] [--head-rate X] [--warmup SHARE] [--seed N]\n"
     "           [--schedule constant|linear|cosine] [--cache FILE] [--checkpoint-every N]\n"
-    "           [--stop-after UPDATES] [--resume] [--threads N]\n"
-    "       effine-runner replay ARTIFACT RESULT.safetensors [--threads N]\n"
+    "           [--accumulate BATCHES] [--stop-after UPDATES] [--resume] [--threads N]\n"
+    "       effine-runner replay ARTIFACT RESULT.safetensors [--accumulated] [--threads N]\n"
     "\n"
     "train   train on token ids that effine.runtime.tokens wrote; an interrupt ends the run\n"
     "        with a checkpoint, and --resume goes on from it\n"
-    "replay  run the golden run and write what `effine parity` compares\n"
+    "replay  run the golden run and write what `effine parity` compares, with --accumulated by\n"
+    "        way of gradient sums\n"
     "\n"
     "example: effine-runner train intents.effine --data train.safetensors --out intents.ckpt\n";
 
@@ -43,11 +44,12 @@ std::optional<uint32_t> threads(const Arguments& arguments) {
 }
 
 void replay(int argc, char** argv) {
-  const Arguments arguments(argc, argv, {"--threads"}, {});
+  const Arguments arguments(argc, argv, {"--threads"}, {"--accumulated"});
   if (arguments.words().size() != 3) {
     throw UsageError("expected: replay ARTIFACT RESULT.safetensors; see --help");
   }
-  const effine::Replay replay = effine::replay(load(arguments), threads(arguments));
+  const effine::Replay replay =
+      effine::replay(load(arguments), threads(arguments), arguments.has("--accumulated"));
   effine::write_tensors(arguments.words()[2], effine::list_of(replay.result),
                         {{"format", "effine replay"}});
   std::printf("replayed %zu steps: loss %.6f -> %.6f\n", replay.losses.size(),
@@ -61,6 +63,7 @@ effine::Json::Object settings(const Arguments& arguments) {
     if (value) settings[name] = *value;
   };
   add("epochs", arguments.integer("--epochs", 1, 1'000'000'000));
+  add("accumulate", arguments.integer("--accumulate", 1, 1'000'000));
   add("seed", arguments.integer("--seed", 0, UINT64_MAX));
   add("piece_rate", arguments.number("--piece-rate", 0, kAny));
   add("head_rate", arguments.number("--head-rate", 0, kAny));
@@ -79,7 +82,7 @@ void train(int argc, char** argv) {
   const Arguments arguments(argc, argv,
                             {"--data", "--out", "--epochs", "--piece-rate", "--head-rate",
                              "--warmup", "--seed", "--schedule", "--cache", "--checkpoint-every",
-                             "--stop-after", "--threads"},
+                             "--accumulate", "--stop-after", "--threads"},
                             {"--resume"});
   if (arguments.words().size() != 2) {
     throw UsageError("expected: train ARTIFACT --data FILE --out FILE; see --help");

@@ -74,6 +74,12 @@ Trainer::Trainer(const Artifact& artifact, const TrainOptions& options)
   run_.fingerprint = sha256_hex(data_.fingerprint);
   run_.labels = data_.labels;
   options.resume ? resume() : start();
+  const int64_t accumulate = Settings(run_.settings).accumulate;
+  const auto sums = [](const Method& method) { return method.phase == "accumulate"; };
+  if (accumulate > 1 && std::none_of(artifact.methods.begin(), artifact.methods.end(), sums)) {
+    throw Error("--accumulate " + std::to_string(accumulate) +
+                ": the artifact has no program for it; export with --accumulate");
+  }
 }
 
 void Trainer::start() {
@@ -127,21 +133,15 @@ const Report& Trainer::train() {
 }
 
 std::vector<Indices> Trainer::order(int64_t epoch) const {
-  return batches(data_.seqs, size_t(artifact_.batch), Settings(run_.settings).seed,
+  const Settings settings(run_.settings);
+  return batches(data_.seqs, size_t(artifact_.batch * settings.accumulate), settings.seed,
                  uint64_t(epoch));
 }
 
 void Trainer::update(const Indices& samples) {
-  int64_t seq = 0;
-  for (const size_t sample : samples) seq = std::max(seq, data_.seqs[sample]);
-  const Tensors given = inputs(samples, seq);
-  const auto source = [&](const Value& value) -> const Tensor& {
-    const auto found = given.find(value.name);
-    return found != given.end() ? found->second : state_.at(value.name);
-  };
-  engine_.run(artifact_.method("train", artifact_.batch, seq), source, next_);
+  const bool one = Settings(run_.settings).accumulate == 1;
+  const double loss = one ? step(samples) : accumulate(samples);
   ++run_.update;
-  const float loss = next_.at("loss").values<float>().at(0);
   const bool good = std::isfinite(loss) &&
                     std::all_of(artifact_.state.begin(), artifact_.state.end(),
                                 [&](const Value& v) { return is_finite(next_.at(v.name)); });
@@ -155,26 +155,70 @@ void Trainer::update(const Indices& samples) {
   std::vector<float> weights;
   for (const size_t sample : samples) weights.push_back(data_.weights[sample]);
   const double weight = double(sum(weights));
-  run_.report.loss_sum += double(loss) * weight;
+  run_.report.loss_sum += loss * weight;
   run_.report.weight_sum += weight;
 }
 
-Tensors Trainer::inputs(const Indices& samples, int64_t seq) {
+double Trainer::step(const Indices& samples) {
+  Tensors inputs = scalars(samples);
+  const int64_t seq = add_batch(samples, inputs);
+  run("train", seq, inputs, next_);
+  return double(next_.at("loss").values<float>().at(0));
+}
+
+double Trainer::accumulate(const Indices& samples) {
+  Tensors inputs = scalars(samples), sums;
+  for (const Value& value : artifact_.gradients()) {
+    inputs[value.name] = Tensor(value.dtype, value.shape);
+  }
+  double loss = 0;
+  const size_t batch = size_t(artifact_.batch);
+  for (size_t first = 0; first < samples.size(); first += batch) {
+    const auto begin = samples.begin() + int64_t(first);
+    const auto end = samples.begin() + int64_t(std::min(first + batch, samples.size()));
+    const int64_t seq = add_batch(Indices(begin, end), inputs);
+    run("accumulate", seq, inputs, sums);
+    loss += double(sums.at("loss").values<float>().at(0));
+    for (auto& [name, sum] : sums) std::swap(inputs[name], sum);
+  }
+  run("apply", 1, inputs, next_);
+  return loss;
+}
+
+int64_t Trainer::add_batch(const Indices& samples, Tensors& inputs) {
+  int64_t seq = 0;
+  for (const size_t sample : samples) seq = std::max(seq, data_.seqs[sample]);
+  std::vector<float> weights(size_t(artifact_.batch));
+  for (size_t row = 0; row < samples.size(); ++row) weights[row] = data_.weights[samples[row]];
+  for (auto& [name, tensor] : features_.batch(samples, artifact_.batch, seq)) {
+    inputs[name] = std::move(tensor);
+  }
+  inputs["labels"] = data_.batch_targets(samples, artifact_.batch);
+  inputs["example_weight"] = Tensor::of({artifact_.batch}, weights);
+  return seq;
+}
+
+void Trainer::run(const char* phase, int64_t seq, const Tensors& inputs, Tensors& outputs) {
+  const auto source = [&](const Value& value) -> const Tensor& {
+    const auto found = inputs.find(value.name);
+    return found != inputs.end() ? found->second : state_.at(value.name);
+  };
+  engine_.run(artifact_.method(phase, artifact_.batch, seq), source, outputs);
+}
+
+// What all batches of an update share.
+Tensors Trainer::scalars(const Indices& samples) const {
   const Settings settings(run_.settings);
   const auto rate_from = [&](double peak) {
     return Tensor::scalar(
         rate(settings.schedule, peak, run_.update, run_.total, settings.warmup));
   };
-  std::vector<float> weights(size_t(artifact_.batch));
+  std::vector<float> weights(size_t(artifact_.batch * settings.accumulate));
   for (size_t row = 0; row < samples.size(); ++row) weights[row] = data_.weights[samples[row]];
-  Tensors result = features_.batch(samples, artifact_.batch, seq);
-  result["labels"] = data_.batch_targets(samples, artifact_.batch);
-  result["example_weight"] = Tensor::of({artifact_.batch}, weights);
-  result["weight_sum"] = Tensor::scalar(sum(weights));
-  result["step"] = Tensor::scalar(float(run_.step + 1));
-  result["learning_rate.pieces"] = rate_from(settings.piece_rate);
-  result["learning_rate.head"] = rate_from(settings.head_rate);
-  return result;
+  return {{"weight_sum", Tensor::scalar(sum(weights))},
+          {"step", Tensor::scalar(float(run_.step + 1))},
+          {"learning_rate.pieces", rate_from(settings.piece_rate)},
+          {"learning_rate.head", rate_from(settings.head_rate)}};
 }
 
 void Trainer::end_epoch() {

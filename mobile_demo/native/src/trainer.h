@@ -42,7 +42,14 @@ class Trainer {
   void resume();
   std::vector<Indices> order(int64_t epoch) const;
   void update(const Indices& samples);
-  Tensors inputs(const Indices& samples, int64_t seq);
+  // Both run the programs on an update's samples, fill `next_` and return the loss.
+  double step(const Indices& samples);
+  double accumulate(const Indices& samples);
+  // A batch's exported length; its features, mask, labels and example weights are put into
+  // `inputs`.
+  int64_t add_batch(const Indices& samples, Tensors& inputs);
+  void run(const char* phase, int64_t seq, const Tensors& inputs, Tensors& outputs);
+  Tensors scalars(const Indices& samples) const;
   void end_epoch();
   void finish();
   void save() const;

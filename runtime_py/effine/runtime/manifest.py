@@ -33,7 +33,7 @@ from effine.runtime.errors import ArtifactError
 SCHEMA = 1
 RESERVED_FILES = ("manifest.json", "manifest.sig", "reports")
 DType = Annotated[str, one_of("float32", "float64", "int64", "int32", "uint8")]
-_INPUT_ROLES = ("token", "feature", "mask", "label", "weight", "scalar")
+_INPUT_ROLES = ("token", "feature", "mask", "label", "weight", "scalar", "gradient")
 _STATE_ROLES = ("read", "update")
 Role = Annotated[str, one_of(*_INPUT_ROLES, *_STATE_ROLES, "statistic", "loss", "logits")]
 
@@ -135,13 +135,17 @@ class OptimizerInfo:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Default hyper-parameters; `warmup` is a share of the updates."""
+    """Default hyper-parameters.
+
+    `warmup` is a share of the updates; an update sums up the gradients of `accumulate` batches.
+    """
 
     piece_rate: Amount
     head_rate: Amount
     epochs: Positive
     schedule: Annotated[str, one_of("constant", "linear", "cosine")]
     warmup: Share
+    accumulate: Positive = 1
 
 
 @dataclass(frozen=True)
@@ -296,6 +300,27 @@ class Manifest:
             ArtifactError: there is none.
         """
         return self._at_least("train", self.shapes.batch, seq)
+
+    @cached_property
+    def accumulates(self) -> bool:
+        """Whether gradients of several batches can be summed up for one update."""
+        return any(name.startswith("accumulate_") for name in self._methods)
+
+    def accumulate_method(self, seq: int) -> tuple[str, ProgramMethod]:
+        """The method that adds gradients to their sums, for features of length `seq`.
+
+        Raises:
+            ArtifactError: there is none.
+        """
+        return self._at_least("accumulate", self.shapes.batch, seq)
+
+    def apply_method(self) -> tuple[str, ProgramMethod]:
+        """The method that updates the state from gradient sums.
+
+        Raises:
+            ArtifactError: there is none.
+        """
+        return self._at_least("apply", self.shapes.batch, 1)
 
     def predict_method(self, batch: int, seq: int) -> tuple[str, ProgramMethod]:
         """The predict method for a batch of features of sequence length `seq`.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from effine.runtime.engines import Arrays
+from effine.runtime.errors import ArtifactError
 from effine.runtime.manifest import Manifest
 from effine.runtime.report import Report
 
@@ -20,6 +21,7 @@ class Settings:
         piece_rate, head_rate: peak learning rates of the two parameter groups.
         schedule: `constant`, `linear` or `cosine`, after a linear warm-up.
         warmup: share of the updates that warm up.
+        accumulate: batches whose gradients one update sums up.
         class_weights: `balanced` to weight examples against the label frequencies.
         patience: stop after this many epochs without a better metric; 0 never stops.
         keep_best: end with the parameters of the epoch with the best metric.
@@ -30,6 +32,7 @@ class Settings:
     head_rate: float
     schedule: str
     warmup: float
+    accumulate: int = 1
     seed: int = 0
     class_weights: str | None = None
     patience: int = 0
@@ -39,7 +42,21 @@ class Settings:
     def from_recipe(cls, manifest: Manifest, **chosen: Any) -> Settings:
         """The artifact's recipe with the given settings in place of its own."""
         given = {name: value for name, value in chosen.items() if value is not None}
-        return cls(**(dataclasses.asdict(manifest.recipe) | given))
+        settings = cls(**(dataclasses.asdict(manifest.recipe) | given))
+        settings.check(manifest)
+        return settings
+
+    def check(self, manifest: Manifest) -> None:
+        """Refuse what the artifact's programs can't do.
+
+        Raises:
+            ArtifactError: gradients are to be summed up and no method does it.
+        """
+        if self.accumulate > 1 and not manifest.accumulates:
+            raise ArtifactError(
+                f"--accumulate {self.accumulate}: artifact {manifest.name!r} has no program for "
+                "it; export with --accumulate"
+            )
 
 
 @dataclass(frozen=True)

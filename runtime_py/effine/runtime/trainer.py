@@ -128,6 +128,7 @@ class Trainer:
         saved = self.load(path)
         given = {name: value for name, value in settings.items() if value is not None}
         chosen = dataclasses.replace(self._run.settings, **given)
+        chosen.check(self._manifest)
         train, dev = self._datasets(data, eval, chosen)
         differences = resume_differences(
             saved,
@@ -223,7 +224,7 @@ class Trainer:
     ) -> Report:
         chosen = Settings.from_recipe(self._manifest, **settings)
         train, dev = self._datasets(data, eval, chosen)
-        updates = chosen.epochs * len(self._order(train, chosen.seed, 0))
+        updates = chosen.epochs * len(self._order(train, chosen, 0))
         run = Run(chosen, _fingerprint(train, dev), updates, patience_left=chosen.patience)
         run.report.samples, run.report.truncated = len(train), train.truncated
         self._run = run
@@ -243,7 +244,7 @@ class Trainer:
         self._cancelled.clear()
         run = self._run
         while run.epoch < run.settings.epochs and not run.exhausted:
-            order = self._order(train, run.settings.seed, run.epoch)
+            order = self._order(train, run.settings, run.epoch)
             while run.cursor < len(order) and not self._cancelled.is_set():
                 loss = self._update(train, order[run.cursor])
                 run.cursor += 1
@@ -272,7 +273,7 @@ class Trainer:
             group: rate(settings.schedule, peak, run.update, run.total, settings.warmup)
             for group, peak in peaks.items()
         }
-        loss = self._learner.update(train, indices, rates, run.step + 1)
+        loss = self._learner.update(train, indices, rates, run.step + 1, settings.accumulate)
         run.update += 1
         if loss is None:
             run.report.discarded.append({"update": run.update, "samples": list(indices)})
@@ -330,8 +331,10 @@ class Trainer:
         dev = None if eval is None else load_dataset(self.artifact, eval, self.labels)
         return train, dev
 
-    def _order(self, train: Dataset, seed: int, epoch: int) -> list[list[int]]:
-        return batches(train.seqs.tolist(), self._manifest.shapes.batch, seed, epoch)
+    def _order(self, train: Dataset, settings: Settings, epoch: int) -> list[list[int]]:
+        """The samples of each update of an epoch."""
+        size = self._manifest.shapes.batch * settings.accumulate
+        return batches(train.seqs.tolist(), size, settings.seed, epoch)
 
     def _open_cache(self, cache: Path | bool, bound: int) -> FeatureCache | None:
         if cache is False or self._manifest.method_info.layers_below == 0:

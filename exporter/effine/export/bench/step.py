@@ -24,8 +24,8 @@ from effine.export.bench.rivals import (
     reference_model,
     torch_optimizer,
 )
+from effine.export.phases import KINDS
 from effine.export.pipeline import export
-from effine.export.programs import KINDS
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines.executorch import ExecuTorchEngine, set_threads
 

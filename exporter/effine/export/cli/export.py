@@ -55,6 +55,13 @@ from effine.export.errors import ExportError
     "--batch", type=click.IntRange(1), default=8, show_default=True, help="Batch size of training."
 )
 @click.option(
+    "--accumulate",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Batches whose gradients are summed up for an update.",
+)
+@click.option(
     "--optimizer",
     type=click.Choice(["adamw", "sgd"]),
     default="adamw",

@@ -29,6 +29,7 @@ from effine.export.errors import ExportError
     help="Course of the learning rates.",
 )
 @click.option("--warmup", type=click.FloatRange(0, 1), help="Share of updates that warm up.")
+@click.option("--accumulate", type=click.IntRange(1), help="Batches that make one update.")
 @click.option("--seed", type=int, help="Seed of the order of samples.")
 @click.option("--class-weights", type=click.Choice(["balanced"]), help="Weight rare labels more.")
 @click.option("--patience", type=click.IntRange(0), help="Stop after so many epochs without gain.")
