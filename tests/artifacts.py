@@ -92,8 +92,8 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     """A function that exports (method, architecture, task, precision), or opens what is there.
 
     With `accumulate`, as many smaller batches make one of the others'.
-    For classification with bert, which training is tested on, `head` and `read` have two
-    sequence lengths and `head` has two spare labels. Regression is on one layer to save
+    For classification with bert, which training is tested on, `head`, `read` and `adapter` have
+    two sequence lengths and `head` has two spare labels. Regression is on one layer to save
     time, but for `read`, which walks over the layers.
     """
     shared = shared_folder(tmp_path_factory)
@@ -118,7 +118,7 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
                 method=method,
                 task="classification" if task == "pair" else task,
                 data=DATA[task](),
-                seq="16" if plain or method not in ("head", "read") else "8,16",
+                seq="16" if plain or method not in ("head", "read", "adapter") else "8,16",
                 spare_labels=0 if plain or method != "head" else 2,
                 batch=BATCH // accumulate,
                 accumulate=accumulate,

@@ -77,6 +77,20 @@ def test_the_rewritten_training_graph_equals_autograd(name: str) -> None:
         assert error <= 1e-3 * max(grad.norm(), 1e-5 * total), key
 
 
+def test_no_constant_is_a_weight_and_an_operand() -> None:
+    """As many rows as features: ones that sum rows and ones that sum features look alike."""
+    assert tiny_network("bert").config.hidden_size == BATCH * SEQ
+    captured = capture_all(model_of("adapter"), AdamW(), BATCH, [SEQ])
+    graph = captured["train"][f"train_b{BATCH}_s{SEQ}"].graph
+    run_passes(graph)
+    products = (torch.ops.aten.linear.default, torch.ops.aten.mm.default)
+    for node in graph.graph.nodes:
+        if node.op == "get_attr":
+            roles = {user.target in products and user.args[0] is not node for user in node.users}
+            assert len(roles) == 1, node.target
+    assert hasattr(graph, f"_ones_1x{BATCH * SEQ}_operand")
+
+
 @pytest.mark.parametrize("name", ["adapter", "spartan", "read"])
 def test_no_product_is_left_outside_a_delegate(name: str) -> None:
     captured = capture_all(model_of(name), AdamW(), BATCH, [SEQ])
