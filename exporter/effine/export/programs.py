@@ -12,11 +12,12 @@ import torch
 
 from effine.export.capture import Captured
 from effine.export.lowering.xnnpack import FrozenWeights, Lowered, lower, merge_weights
+from effine.export.memory import predict_memory
 from effine.export.model import Model
 from effine.export.optimizers import Optimizer
 from effine.export.phases import KINDS, capture_all, signature
 from effine.export.precision import FP32, Precision, frozen_matrices, frozen_tables
-from effine.runtime.manifest import Program
+from effine.runtime.manifest import MemoryInfo, Program
 
 WEIGHT_FILE = "backbone.ptd"
 
@@ -30,12 +31,14 @@ class Programs:
         programs: the manifest's description of each program.
         delegates: delegates of each method.
         portable: operators outside delegates, of each method.
+        memory: of a training run.
     """
 
     files: dict[str, bytes]
     programs: dict[str, Program]
     delegates: dict[str, int]
     portable: dict[str, dict[str, int]]
+    memory: MemoryInfo
 
 
 def build_programs(
@@ -57,6 +60,7 @@ def build_programs(
     captured = capture_all(model, optimizer, batch, seqs, accumulate)
     lowered = _lower_all(captured, _frozen_weights(model, precision))
     files = {f"{kind}.pte": lowered[kind].program for kind in KINDS}
+    footprints = {name: f for kind in KINDS for name, f in lowered[kind].footprints.items()}
     parts = [lowered[kind].weights for kind in KINDS]
     files[WEIGHT_FILE] = merge_weights(part for part in parts if part is not None)
     return Programs(
@@ -69,6 +73,7 @@ def build_programs(
         },
         {name: count for kind in KINDS for name, count in lowered[kind].delegates.items()},
         {name: ops for kind in KINDS for name, ops in lowered[kind].portable.items()},
+        predict_memory(model, optimizer, batch, precision.name, captured, footprints),
     )
 
 

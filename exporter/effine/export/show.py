@@ -96,6 +96,7 @@ def print_manifest(manifest: Manifest) -> None:
         "labels": ", ".join(task.labels),
         "shapes": f"batch {manifest.shapes.batch}, sequences {_listed(manifest.shapes.seqs)}",
         "trained": f"{trained:,} parameters, {manifest.optimizer.name}",
+        "memory": f"{manifest.memory.peak / 1e6:.0f} MB in the native runner (predicted)",
         "frozen head": "not measured"
         if manifest.frozen_head is None
         else f"{manifest.frozen_head.metric} {manifest.frozen_head.score:.3f} "

@@ -7,6 +7,7 @@
 
 #include "arguments.h"
 #include "artifact.h"
+#include "memory.h"
 #include "replay.h"
 #include "schedule.h"
 #include "trainer.h"
@@ -110,6 +111,9 @@ void train(int argc, char** argv) {
   for (const std::string& warning : report.warnings) std::printf("warning: %s\n", warning.c_str());
   std::printf("%s: %s\n", options.checkpoint.c_str(),
               report.cancelled ? "interrupted; --resume goes on" : "trained");
+  if (const auto peak = effine::peak_memory()) {
+    std::printf("peak memory: %lld bytes\n", static_cast<long long>(*peak));
+  }
 }
 
 int report(std::string message, int code) {

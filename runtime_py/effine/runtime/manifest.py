@@ -178,6 +178,22 @@ class Tolerances:
 
 
 @dataclass(frozen=True)
+class MemoryInfo:
+    """Memory of a training run in bytes, for the largest batch.
+
+    `activations` are alive within a step, `weights` are the frozen ones that are packed,
+    `state` has the parameters and moments, `features` are those of a batch. `peak` predicts
+    the largest resident size of the native runner.
+    """
+
+    activations: Count
+    weights: Count
+    state: Count
+    features: Count
+    peak: Count
+
+
+@dataclass(frozen=True)
 class FrozenHead:
     """Score of a head on the frozen encoder, measured at export."""
 
@@ -215,6 +231,7 @@ class Manifest:
     state_id: Hash
     transitions: tuple[dict[str, Any], ...] = ()
     tolerances: Tolerances
+    memory: MemoryInfo
     frozen_head: FrozenHead | None
     files: dict[str, FileEntry] = field(default_factory=dict)
     sha256: Hash = "0" * 64

@@ -52,14 +52,14 @@ from effine.export.errors import ExportError
     help="Sequence lengths such as 16,64, or auto: from the data.",
 )
 @click.option(
-    "--batch", type=click.IntRange(1), default=8, show_default=True, help="Batch size of training."
+    "--batch",
+    type=click.IntRange(1),
+    help="Batch size of training; 8, or what --max-memory allows.",
 )
 @click.option(
     "--accumulate",
     type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Batches whose gradients are summed up for an update.",
+    help="Batches whose gradients are summed up for an update; by default 1.",
 )
 @click.option(
     "--optimizer",
@@ -85,9 +85,7 @@ from effine.export.errors import ExportError
 @click.option(
     "--backbone-precision",
     type=click.Choice(["fp32", "int8", "int4"]),
-    default="fp32",
-    show_default=True,
-    help="Of the frozen weights; int8 is smaller and faster.",
+    help="Of the frozen weights: fp32 by default; int8 is smaller and faster.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of initial values.")
 @click.option("--out", type=click.Path(path_type=Path), help="Default: METHOD.effine here.")
