@@ -89,7 +89,8 @@ def shared_folder(factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """A function that exports (method, architecture, task, precision), or opens what is there.
+    """A function that exports (method, architecture, task, precision, pooling), or opens what
+    is there.
 
     For classification with bert, which training is tested on, `head` and `read` have two
     sequence lengths and `head` has two spare labels. Regression is on one layer to save
@@ -102,8 +103,9 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
         architecture: str = "bert",
         task: str = "classification",
         precision: str = "fp32",
+        pooling: str | None = None,
     ) -> Artifact:
-        path = shared / f"{method}-{architecture}-{task}-{precision}.effine"
+        path = shared / f"{method}-{architecture}-{task}-{precision}-{pooling}.effine"
         with open(shared / f"{path.name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if path.exists():
@@ -120,6 +122,7 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
                 spare_labels=0 if plain or method != "head" else 2,
                 batch=BATCH,
                 backbone_precision=precision,
+                pooling=pooling,
                 out=path,
             )
 

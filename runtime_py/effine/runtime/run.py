@@ -11,6 +11,9 @@ from effine.runtime.engines import Arrays
 from effine.runtime.manifest import Manifest
 from effine.runtime.report import Report
 
+IMPLIED = {"cache_precision": "fp32"}
+"""Settings that checkpoints leave out."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -23,6 +26,8 @@ class Settings:
         class_weights: `balanced` to weight examples against the label frequencies.
         patience: stop after this many epochs without a better metric; 0 never stops.
         keep_best: end with the parameters of the epoch with the best metric.
+        cache_precision: what features are rounded to, whether they are cached or not:
+            `fp32`, `fp16` or `int8`.
     """
 
     epochs: int
@@ -34,12 +39,21 @@ class Settings:
     class_weights: str | None = None
     patience: int = 0
     keep_best: bool = True
+    cache_precision: str = "fp32"
 
     @classmethod
     def from_recipe(cls, manifest: Manifest, **chosen: Any) -> Settings:
         """The artifact's recipe with the given settings in place of its own."""
         given = {name: value for name, value in chosen.items() if value is not None}
         return cls(**(dataclasses.asdict(manifest.recipe) | given))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON data; what `IMPLIED` says goes without saying."""
+        return {
+            name: value
+            for name, value in dataclasses.asdict(self).items()
+            if (name, value) not in IMPLIED.items()
+        }
 
 
 @dataclass(frozen=True)
