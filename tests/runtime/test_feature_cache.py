@@ -185,7 +185,7 @@ def test_beyond_the_bound_nothing_is_stored(read: Artifact, tmp_path: Path) -> N
 def test_a_place_that_cannot_hold_a_cache_is_told(read: Artifact, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "file" / "c"):
-        with pytest.raises(StateError, match="can't be a feature cache: .*; choose another"):
+        with pytest.raises(StateError, match=r"can't be a feature cache: .*; choose another"):
             opened(path, read)
 
 

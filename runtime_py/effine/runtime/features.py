@@ -63,6 +63,9 @@ class FeatureSource:
     def begin(self, precision: str, passes: Sequence[Passes]) -> str:
         """Decide on the cache for a run, which can't change its result.
 
+        Args:
+            passes: the training data, going through which is an epoch, then any others.
+
         Returns:
             The decision and the estimate behind it, as a line for people.
 
@@ -85,10 +88,12 @@ class FeatureSource:
         alike = [sample for sample in missing if sample.padded == missing[0].padded]
         speed = self._measure(self.cache, alike[:_PROBES])
         found = estimate(samples, self.cache.size, self.cache.bound, speed)
-        if self._place is True and found.saved <= 0:
+        used = self._place is not True or found.saved > 0
+        if not used:
             self._close()
-            return f"cache: not used: {precision}, {found}"
-        return f"cache: {precision}, {found}"
+        count = passes[0].count
+        epochs = "1 epoch" if count == 1 else f"{count} epochs"
+        return f"cache: {'' if used else 'not used: '}{precision}, {found} over {epochs}"
 
     def prefetch(self, samples: Sequence[Tokens]) -> None:
         """Announce the samples of the next batch."""
