@@ -19,7 +19,8 @@ using effine::UsageError;
 constexpr const char* kUsage =
     "usage: effine-runner train ARTIFACT --data TOKENS.safetensors --out RUN.ckpt\n"
     "           [--epochs N] [--piece-rate X] [--head-rate X] [--warmup SHARE] [--seed N]\n"
-    "           [--schedule constant|linear|cosine] [--cache FILE] [--checkpoint-every N]\n"
+    "           [--schedule constant|linear|cosine] [--cache FILE] [--cache-size SIZE]\n"
+    "           [--cache-precision fp32|fp16|int8] [--checkpoint-every N]\n"
     "           [--stop-after UPDATES] [--resume] [--threads N]\n"
     "       effine-runner replay ARTIFACT RESULT.safetensors [--threads N]\n"
     "\n"
@@ -72,14 +73,22 @@ effine::Json::Object settings(const Arguments& arguments) {
     }
     settings["schedule"] = schedule;
   }
+  if (arguments.has("--cache-precision")) {
+    const std::string& precision = arguments.text("--cache-precision");
+    if (!effine::is_cache_precision(precision)) {
+      throw UsageError("--cache-precision " + precision + ": use fp32, fp16 or int8");
+    }
+    settings["cache_precision"] = precision;
+  }
   return settings;
 }
 
 void train(int argc, char** argv) {
   const Arguments arguments(argc, argv,
                             {"--data", "--out", "--epochs", "--piece-rate", "--head-rate",
-                             "--warmup", "--seed", "--schedule", "--cache", "--checkpoint-every",
-                             "--stop-after", "--threads"},
+                             "--warmup", "--seed", "--schedule", "--cache", "--cache-size",
+                             "--cache-precision", "--checkpoint-every", "--stop-after",
+                             "--threads"},
                             {"--resume"});
   if (arguments.words().size() != 2) {
     throw UsageError("expected: train ARTIFACT --data FILE --out FILE; see --help");
@@ -87,7 +96,8 @@ void train(int argc, char** argv) {
   effine::TrainOptions options;
   options.data = arguments.text("--data");
   options.checkpoint = arguments.text("--out");
-  if (arguments.has("--cache")) options.cache = arguments.text("--cache");
+  if (arguments.has("--cache")) options.cache.path = arguments.text("--cache");
+  options.cache.bound = arguments.bytes("--cache-size").value_or(options.cache.bound);
   options.settings = settings(arguments);
   options.resume = arguments.has("--resume");
   options.threads = threads(arguments);
@@ -100,6 +110,7 @@ void train(int argc, char** argv) {
                 loss ? ("loss " + std::to_string(*loss)).c_str() : "every update was discarded");
     std::fflush(stdout);
   };
+  options.on_cache = [](const std::string& line) { std::printf("%s\n", line.c_str()); };
   const effine::Artifact artifact = load(arguments);
   std::signal(SIGINT, interrupt);
   std::signal(SIGTERM, interrupt);
