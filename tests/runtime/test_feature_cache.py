@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -187,19 +186,6 @@ def test_a_place_that_cannot_hold_a_cache_is_told(read: Artifact, tmp_path: Path
     for path in (tmp_path, tmp_path / "file" / "c"):
         with pytest.raises(StateError, match=r"can't be a feature cache: .*; choose another"):
             opened(path, read)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 64 kB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    command = [mount or "mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if mount is None or subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("needs mount: only root may mount a small disk")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk_ends_storing_and_nothing_else(read: Artifact, small_disk: Path) -> None:
