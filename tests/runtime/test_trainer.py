@@ -447,6 +447,30 @@ def test_features_are_rounded_to_the_precision(artifact: Exported) -> None:
         assert (error <= 0.501 * step).all() and error.max() > 0
 
 
+@pytest.mark.parametrize(
+    ("method", "precision"), [("adapter", "fp32"), ("lora", "fp32"), ("spartan", "int8")]
+)
+def test_programs_ignore_the_features_of_padding(
+    artifact: Exported, method: str, precision: str
+) -> None:
+    """The cache drops them and gives zeros back."""
+    exported = artifact(method, precision=precision)
+    outputs = []
+
+    class Edge(Recorder):
+        def run(self, method: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
+            if method.startswith("train_") and not outputs:
+                for noise in (0.0, 1.0):
+                    padding = noise * (1.0 - inputs["attention_mask"].astype(np.float32))
+                    changed = inputs["hidden"] + padding[:, :, None]
+                    outputs.append(super().run(method, {**inputs, "hidden": changed}))
+            return super().run(method, inputs)
+
+    Trainer(exported, engine=Edge(exported), cache=False).fit(intents(), epochs=1)
+    for name, expected in outputs[0].items():
+        np.testing.assert_allclose(outputs[1][name], expected, rtol=1e-6, atol=1e-9, err_msg=name)
+
+
 def test_a_resumption_keeps_the_precision(head: Artifact, tmp_path: Path) -> None:
     whole, path = tmp_path / "whole", tmp_path / "c"
     Trainer(head, threads=1).fit(intents(), epochs=2, checkpoint=whole, cache_precision="int8")

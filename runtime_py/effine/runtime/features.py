@@ -77,7 +77,7 @@ class FeatureSource:
             return "cache: none, no encoder layer lies below the cut"
         if self._place is False:
             return "cache: none, it is switched off"
-        if self._place is True and all(data.count == 1 for data in passes):
+        if self._place is True and all(data.count <= 1 for data in passes):
             return "cache: none, features are needed only once"
         self.cache = self.cache or self._open()
         samples = [self._sample(self.cache, t, data.count) for data in passes for t in data.samples]
