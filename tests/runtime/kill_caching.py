@@ -48,30 +48,36 @@ def fill(path: Path, artifact: Artifact) -> None:
             cache.put(key(number), 1 + number % 8, content(number))
 
 
+def written(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def main(folder: Path, path: Path, kills: int, seed: int) -> None:
     artifact = Artifact.open(folder)
     random.seed(seed)
-    torn = records = 0
+    torn = most = 0
     for _ in range(kills):
         child = os.fork()
         if child == 0:
             fill(path, artifact)
             time.sleep(60)
-        time.sleep(random.uniform(0, 0.05))
+        target = random.randint(0, RECORDS * SIZE)
+        while written(path) < target:
+            time.sleep(1e-4)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        size = path.stat().st_size if path.exists() else 0
+        size = written(path)
         cache = opened(path, artifact)
         torn += cache.size < size
         for number in range(RECORDS):
             found = cache.get(key(number))
             if found is not None and found != content(number):
                 sys.exit(f"record {number} is wrong")
-        records = len(cache)
-        cache.close()
-        if records == RECORDS:
+        most = max(most, len(cache))
+        if len(cache) == RECORDS:
             path.unlink()
-    print(kills, torn, records)
+        cache.close()
+    print(kills, torn, most)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ FeatureSource::FeatureSource(const Artifact& artifact, const Dataset& data, Engi
 
 std::string FeatureSource::begin(const std::string& precision, int64_t epochs) {
   packing_ = Packing(artifact_, precision);
+  if (!options_.path) return "";
   if (artifact_.layers_below == 0) return "cache: none, no encoder layer lies below the cut";
-  if (!options_.path) return "cache: none, no --cache was given";
   cache_.emplace(*options_.path, artifact_, packing_, options_.bound);
   std::vector<CacheSample> samples, missing;
   for (size_t i = 0; i < data_.size(); ++i) {

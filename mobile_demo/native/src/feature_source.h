@@ -28,7 +28,8 @@ class FeatureSource {
   FeatureSource(const Artifact& artifact, const Dataset& data, Engine& engine,
                 CacheOptions options);
 
-  // Opens the cache for a run; returns in a line for people what it will save.
+  // Opens the cache for a run; returns in a line for people what it will save,
+  // nothing without a file.
   std::string begin(const std::string& precision, int64_t epochs);
 
   // Announces the samples of the next batch.

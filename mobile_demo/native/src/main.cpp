@@ -110,7 +110,9 @@ void train(int argc, char** argv) {
                 loss ? ("loss " + std::to_string(*loss)).c_str() : "every update was discarded");
     std::fflush(stdout);
   };
-  options.on_cache = [](const std::string& line) { std::printf("%s\n", line.c_str()); };
+  options.on_cache = [](const std::string& line) {
+    if (!line.empty()) std::printf("%s\n", line.c_str());
+  };
   const effine::Artifact artifact = load(arguments);
   std::signal(SIGINT, interrupt);
   std::signal(SIGTERM, interrupt);
