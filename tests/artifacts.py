@@ -89,7 +89,8 @@ def shared_folder(factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """A function that exports (method, architecture, task, precision), or opens what is there.
+    """A function that exports (method, architecture, task, precision, pooling), or opens what
+    is there.
 
     With `accumulate`, as many smaller batches make one of the others'.
     For classification with bert, which training is tested on, `head`, `read` and `adapter` have
@@ -104,8 +105,10 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
         task: str = "classification",
         precision: str = "fp32",
         accumulate: int = 1,
+        pooling: str | None = None,
     ) -> Artifact:
-        path = shared / f"{method}-{architecture}-{task}-{precision}-{accumulate}.effine"
+        settings = (method, architecture, task, precision, accumulate, pooling)
+        path = shared / f"{'-'.join(map(str, settings))}.effine"
         with open(shared / f"{path.name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if path.exists():
@@ -123,6 +126,7 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
                 batch=BATCH // accumulate,
                 accumulate=accumulate,
                 backbone_precision=precision,
+                pooling=pooling,
                 out=path,
             )
 

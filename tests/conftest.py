@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -73,3 +76,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def minilm() -> Backbone:
     """The packaged MiniLM; tests must not change it."""
     return load_backbone("minilm")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 64 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    command = [mount or "mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if mount is None or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("needs mount: only root may mount a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)

@@ -47,7 +47,9 @@ def peak_of(plan: Plan) -> MemoryInfo:
     ],
 )
 def test_the_mildest_change_that_fits_is_chosen(limit: int, changes: dict[str, object]) -> None:
-    assert within(limit * MB, WANTED, frozenset(), peak_of) == dataclasses.replace(WANTED, **changes)
+    assert within(limit * MB, WANTED, frozenset(), peak_of) == dataclasses.replace(
+        WANTED, **changes
+    )
 
 
 def test_what_the_user_has_set_stays_and_the_remedy_is_named() -> None:

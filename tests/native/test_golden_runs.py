@@ -88,9 +88,9 @@ def test_a_replay_repeats_itself(artifact: Exported, runner: Runner) -> None:
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
-def test_order_and_schedules_agree_with_the_vectors(runner: Runner) -> None:
+def test_order_schedules_and_rounding_agree_with_the_vectors(runner: Runner) -> None:
     program(runner, "effine-vectors").run(VECTORS)
 
 
-def test_order_and_schedules_agree_with_the_vectors_on_arm64(arm64: Runner) -> None:
+def test_order_schedules_and_rounding_agree_with_the_vectors_on_arm64(arm64: Runner) -> None:
     program(arm64, "effine-vectors").run(VECTORS)

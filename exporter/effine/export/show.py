@@ -48,6 +48,8 @@ def print_report(report: Report, manifest: Manifest, checkpoint: Path) -> None:
         click.echo(f"{metric}: {report.before[metric]:.3f} -> {report.metrics[metric]:.3f}")
     if report.truncated:
         click.echo(f"{report.truncated} of {report.samples} texts were truncated")
+    if report.uncached:
+        click.echo(f"{report.uncached} samples were beyond the size of the cache")
     if report.discarded:
         click.echo(f"{len(report.discarded)} updates were discarded: their loss wasn't finite")
     for warning in report.warnings:

@@ -20,8 +20,9 @@ using effine::UsageError;
 constexpr const char* kUsage =
     "usage: effine-runner train ARTIFACT --data TOKENS.safetensors --out RUN.ckpt\n"
     "           [--epochs N] [--piece-rate X] [--head-rate X] [--warmup SHARE] [--seed N]\n"
-    "           [--schedule constant|linear|cosine] [--cache FILE] [--checkpoint-every N]\n"
-    "           [--accumulate BATCHES] [--stop-after UPDATES] [--resume] [--threads N]\n"
+    "           [--schedule constant|linear|cosine] [--accumulate BATCHES] [--cache FILE]\n"
+    "           [--cache-size SIZE] [--cache-precision fp32|fp16|int8] [--checkpoint-every N]\n"
+    "           [--stop-after UPDATES] [--resume] [--threads N]\n"
     "       effine-runner replay ARTIFACT RESULT.safetensors [--accumulated] [--threads N]\n"
     "\n"
     "train   train on token ids that effine.runtime.tokens wrote; an interrupt ends the run\n"
@@ -76,14 +77,22 @@ effine::Json::Object settings(const Arguments& arguments) {
     }
     settings["schedule"] = schedule;
   }
+  if (arguments.has("--cache-precision")) {
+    const std::string& precision = arguments.text("--cache-precision");
+    if (!effine::is_cache_precision(precision)) {
+      throw UsageError("--cache-precision " + precision + ": use fp32, fp16 or int8");
+    }
+    settings["cache_precision"] = precision;
+  }
   return settings;
 }
 
 void train(int argc, char** argv) {
   const Arguments arguments(argc, argv,
                             {"--data", "--out", "--epochs", "--piece-rate", "--head-rate",
-                             "--warmup", "--seed", "--schedule", "--cache", "--checkpoint-every",
-                             "--accumulate", "--stop-after", "--threads"},
+                             "--warmup", "--seed", "--schedule", "--accumulate", "--cache",
+                             "--cache-size", "--cache-precision", "--checkpoint-every",
+                             "--stop-after", "--threads"},
                             {"--resume"});
   if (arguments.words().size() != 2) {
     throw UsageError("expected: train ARTIFACT --data FILE --out FILE; see --help");
@@ -91,7 +100,8 @@ void train(int argc, char** argv) {
   effine::TrainOptions options;
   options.data = arguments.text("--data");
   options.checkpoint = arguments.text("--out");
-  if (arguments.has("--cache")) options.cache = arguments.text("--cache");
+  if (arguments.has("--cache")) options.cache.path = arguments.text("--cache");
+  options.cache.bound = arguments.bytes("--cache-size").value_or(options.cache.bound);
   options.settings = settings(arguments);
   options.resume = arguments.has("--resume");
   options.threads = threads(arguments);
@@ -103,6 +113,9 @@ void train(int argc, char** argv) {
     std::printf("epoch %lld: %s\n", static_cast<long long>(epoch),
                 loss ? ("loss " + std::to_string(*loss)).c_str() : "every update was discarded");
     std::fflush(stdout);
+  };
+  options.on_cache = [](const std::string& line) {
+    if (!line.empty()) std::printf("%s\n", line.c_str());
   };
   const effine::Artifact artifact = load(arguments);
   std::signal(SIGINT, interrupt);

@@ -41,7 +41,7 @@ Json settings_for(const Artifact& artifact, const Dataset& data, const Json::Obj
   for (const auto& [name, value] : artifact.manifest.at("recipe").object()) {
     settings.emplace(name, value);
   }
-  return settings;
+  return without_implied(settings);
 }
 
 // What differs between an interrupted run and the one that is to go on from it.
@@ -49,8 +49,9 @@ std::string differences(const Checkpoint& saved, const Json& settings, const Run
                         const Artifact& artifact) {
   std::string result;
   const auto add = [&](const std::string& text) { result += (result.empty() ? "" : "; ") + text; };
+  const Json before = with_implied(saved.run.settings.object());
   for (const auto& [name, value] : settings.object()) {
-    const Json& there = saved.run.settings.at(name);
+    const Json& there = before.at(name);
     if (there == value) continue;
     add("setting " + name + " (" + there.canonical() + " there, " + value.canonical() + " here)");
   }
@@ -74,12 +75,14 @@ Trainer::Trainer(const Artifact& artifact, const TrainOptions& options)
   run_.fingerprint = sha256_hex(data_.fingerprint);
   run_.labels = data_.labels;
   options.resume ? resume() : start();
-  const int64_t accumulate = Settings(run_.settings).accumulate;
+  const Settings settings(run_.settings);
   const auto sums = [](const Method& method) { return method.phase == "accumulate"; };
-  if (accumulate > 1 && std::none_of(artifact.methods.begin(), artifact.methods.end(), sums)) {
-    throw Error("--accumulate " + std::to_string(accumulate) +
+  if (settings.accumulate > 1 &&
+      std::none_of(artifact.methods.begin(), artifact.methods.end(), sums)) {
+    throw Error("--accumulate " + std::to_string(settings.accumulate) +
                 ": the artifact has no program for it; export with --accumulate");
   }
+  options.on_cache(features_.begin(settings.cache_precision, settings.epochs - run_.epoch));
 }
 
 void Trainer::start() {
@@ -98,7 +101,7 @@ void Trainer::start() {
 
 void Trainer::resume() {
   Checkpoint saved = Checkpoint::load(options_.checkpoint, artifact_);
-  Json::Object settings = saved.run.settings.object();
+  Json::Object settings = with_implied(saved.run.settings.object());
   for (const auto& [name, value] : options_.settings) settings[name] = value;
   settings["class_weights"] = data_.class_weights;
   const std::string problems = differences(saved, settings, run_, artifact_);
@@ -117,6 +120,7 @@ const Report& Trainer::train() {
     const std::vector<Indices> batches = order(run_.epoch);
     const int64_t last = int64_t(batches.size());
     while (run_.cursor < last && !options_.stop(run_.update - first)) {
+      if (run_.cursor + 1 < last) features_.prefetch(batches[size_t(run_.cursor) + 1]);
       update(batches[size_t(run_.cursor++)]);
       if (run_.update % options_.checkpoint_every == 0) save();
     }
@@ -228,7 +232,6 @@ void Trainer::end_epoch() {
 }
 
 void Trainer::finish() {
-  run_.report.uncached = features_.uncached();
   const Tensors initial = artifact_.initial_state();
   bool changed = false;
   for (const Value& value : artifact_.state) {

@@ -19,7 +19,7 @@ namespace effine {
 
 struct TrainOptions {
   std::filesystem::path data, checkpoint;
-  std::optional<std::filesystem::path> cache;
+  CacheOptions cache;
   Json::Object settings;  // in place of the artifact's recipe
   bool resume = false;    // go on from the checkpoint
   int64_t checkpoint_every = 50;
@@ -27,6 +27,8 @@ struct TrainOptions {
   // Asked before every update, with the number of updates since the start or resumption.
   std::function<bool(int64_t updates)> stop;
   std::function<void(int64_t epoch, std::optional<double> loss)> on_epoch;
+  // Told before training, in a line, what the cache will save.
+  std::function<void(const std::string& line)> on_cache;
 };
 
 class Trainer {

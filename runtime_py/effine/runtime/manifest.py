@@ -40,12 +40,17 @@ Role = Annotated[str, one_of(*_INPUT_ROLES, *_STATE_ROLES, "statistic", "loss", 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """An input or output of a program method."""
+    """An input or output of a program method; a feature is [B, S, d] or [B, d]."""
 
     name: Name
     role: Role
     shape: Shape
     dtype: DType
+
+    @property
+    def per_token(self) -> bool:
+        """Whether a feature has a row for each token rather than for each sample."""
+        return len(self.shape) == 3
 
 
 @dataclass(frozen=True)
@@ -418,6 +423,10 @@ class Manifest:
     def _signature_problems(self) -> Iterator[str]:
         state = {entry.name: (entry.shape, entry.dtype) for entry in self.state}
         for name, (_, method) in self._methods.items():
+            seqs = {spec.shape[1:] for spec in method.inputs if spec.role == "token"}
+            for spec in method.outputs:
+                if spec.role == "feature" and not _is_feature(spec, seqs):
+                    yield f"programs: {name!r}: {spec.name!r} is neither [B, S, d] nor [B, d]"
             for specs in (method.inputs, method.outputs):
                 if len({spec.name for spec in specs}) != len(specs):
                     yield f"programs: {name!r} has an input or output twice"
@@ -427,6 +436,11 @@ class Manifest:
                         spec.dtype,
                     ):
                         yield f"programs: {name!r}: {spec.name!r} isn't in the state as declared"
+
+
+def _is_feature(spec: TensorSpec, seqs: set[Shape]) -> bool:
+    """Whether a feature has one of its two forms, given the [S] of its method's tokens."""
+    return spec.shape[1:-1] in seqs if spec.per_token else len(spec.shape) == 2
 
 
 def state_id(identity: dict[str, Any]) -> str:

@@ -12,6 +12,9 @@ from effine.runtime.errors import ArtifactError
 from effine.runtime.manifest import Manifest
 from effine.runtime.report import Report
 
+IMPLIED = {"cache_precision": "fp32"}
+"""Settings that checkpoints leave out."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -25,6 +28,8 @@ class Settings:
         class_weights: `balanced` to weight examples against the label frequencies.
         patience: stop after this many epochs without a better metric; 0 never stops.
         keep_best: end with the parameters of the epoch with the best metric.
+        cache_precision: what features are rounded to, whether they are cached or not:
+            `fp32`, `fp16` or `int8`.
     """
 
     epochs: int
@@ -37,6 +42,7 @@ class Settings:
     class_weights: str | None = None
     patience: int = 0
     keep_best: bool = True
+    cache_precision: str = "fp32"
 
     @classmethod
     def from_recipe(cls, manifest: Manifest, **chosen: Any) -> Settings:
@@ -57,6 +63,14 @@ class Settings:
                 f"--accumulate {self.accumulate}: artifact {manifest.name!r} has no program for "
                 "it; export with --accumulate"
             )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON data; what `IMPLIED` says goes without saying."""
+        return {
+            name: value
+            for name, value in dataclasses.asdict(self).items()
+            if (name, value) not in IMPLIED.items()
+        }
 
 
 @dataclass(frozen=True)

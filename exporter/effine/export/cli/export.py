@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from effine.export.cli.common import CONTEXT, FILE, Command, json_option, quiet
+from effine.export.cli.common import CONTEXT, FILE, Command, json_option, quiet, size
 from effine.export.errors import ExportError
 
 
@@ -87,6 +87,12 @@ from effine.export.errors import ExportError
     type=click.Choice(["fp32", "int8", "int4"]),
     help="Of the frozen weights: fp32 by default; int8 is smaller and faster.",
 )
+@click.option(
+    "--max-memory",
+    type=size,
+    help="Most that training may take, such as 150MB; precision, batch and first layer give way "
+    "where they aren't set.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of initial values.")
 @click.option("--out", type=click.Path(path_type=Path), help="Default: METHOD.effine here.")
 @click.option("--force", is_flag=True, help="Replace an existing artifact.")
@@ -112,15 +118,28 @@ def export_command(
         options[name] = value
     progress = _no_progress if as_json else _print_stage
     artifact = export(options=options, progress=progress, **settings)
-    size = sum(entry.size for entry in artifact.manifest.files.values())
+    total = sum(entry.size for entry in artifact.manifest.files.values())
     if as_json:
-        click.echo(json.dumps({"path": str(artifact.path), "bytes": size}))
+        click.echo(json.dumps({"path": str(artifact.path), "bytes": total}))
     else:
-        click.echo(f"{_shown(artifact.path)}: {size / 1e6:.1f} MB, seq {_seqs(artifact)}")
+        click.echo(f"{_shown(artifact.path)}: {total / 1e6:.1f} MB, {_settings(artifact)}")
 
 
-def _seqs(artifact: Any) -> str:
-    return ",".join(map(str, artifact.manifest.shapes.seqs))
+def _settings(artifact: Any) -> str:
+    """What was chosen where the user left it open."""
+    manifest = artifact.manifest
+    batch = f"batch {manifest.shapes.batch}"
+    if manifest.recipe.accumulate > 1:
+        batch = f"{manifest.recipe.accumulate} x {batch}"
+    first = manifest.method_info.first_layer
+    parts = (
+        manifest.backbone.precision,
+        f"seq {','.join(map(str, manifest.shapes.seqs))}",
+        batch,
+        *([f"first layer {first}"] if first is not None else []),
+        f"training takes about {manifest.memory.peak / 1e6:.0f} MB",
+    )
+    return ", ".join(parts)
 
 
 def _shown(path: Path) -> Path:
