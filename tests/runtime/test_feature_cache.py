@@ -246,5 +246,5 @@ def test_a_killed_writer_leaves_a_usable_file(read: Artifact, tmp_path: Path) ->
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.returncode == 0, done.stderr
-    kills, torn, most = map(int, done.stdout.split())
-    assert kills == 30 and torn <= 30 and most > 0
+    kills, _torn, most = map(int, done.stdout.split())
+    assert kills == 30 and most > 0
