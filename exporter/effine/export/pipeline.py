@@ -105,8 +105,7 @@ def export(
     precision = choose_precision(chosen.backbone_precision, trained, calibration_batches(backbone))
     progress("recording the golden run")
     recorded = _record(trained, optimizer, backbone, data, chosen, seqs, precision)
-    progress("capturing and lowering the programs")
-    programs = build_programs(trained, optimizer, chosen.batch, seqs, precision)
+    programs = build_programs(trained, optimizer, chosen.batch, seqs, precision, progress=progress)
     progress("writing the artifact")
     manifest = describe(
         target.stem,

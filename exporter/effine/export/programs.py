@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
@@ -55,6 +55,7 @@ def build_programs(
     batch: int,
     seqs: Sequence[int],
     precision: Precision = FP32,
+    progress: Callable[[str], None] = lambda stage: None,
 ) -> Programs:
     """Capture and lower backbone, train and predict at all shapes.
 
@@ -62,8 +63,11 @@ def build_programs(
         batch: batch size of training; backbone and predict exist at batch 1 as well.
         seqs: ascending sequence lengths.
         precision: of the frozen weights.
+        progress: called with a short description of each stage.
     """
+    progress("capturing the programs")
     captured = capture_all(model, optimizer, batch, seqs)
+    progress("lowering the programs")
     lowered = _lower_all(captured, _frozen_weights(model, precision))
     files = {f"{kind}.pte": lowered[kind].program for kind in KINDS}
     parts = [lowered[kind].weights for kind in KINDS]
