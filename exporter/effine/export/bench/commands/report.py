@@ -33,6 +33,8 @@ def report(results: tuple[Path, ...], out: Path, plots: Path, check: bool) -> No
     for path in results:
         if not path.exists():
             raise ExportError(f"{path}: no such file")
+    if not out.absolute().parent.is_dir():
+        raise ExportError(f"{out.parent}: no such directory; create it first")
     records = [record for path in results for record in read_records(path)]
     if not check:
         write_page(records, out, plots)
