@@ -79,6 +79,8 @@ def test_scaling(
     ]
     assert shown.count("above the cut") == 2 and shown.count("R2") == 3
     assert "no pieces inside" in refused(*common, "--method", "head")
+    assert "has 2 layers" in refused(*common, "--first-layers", "1,3")
+    assert "choose from fp32" in refused("bench", "size", "--precisions", "fp16")
     assert "need 4 points" in refused(*common, "--seqs", "16")
 
 

@@ -32,94 +32,101 @@ class Grid:
     first_layers: tuple[int, ...] | None = None
 
 
-def bench_scaling(
-    method: str,
-    source: str,
-    grid: Grid,
-    *,
-    threads: int,
-    steps: int,
-    warmup: int,
-    **settings: Any,
-) -> dict[str, Any]:
-    """Time steps over the grid, one of each in every round, and fit two models to the medians.
+@dataclass(frozen=True)
+class Work:
+    """What all points share: the method, the backbone's source, and how often to step.
 
     Args:
-        source: the backbone.
-        threads: size of the thread pool.
-        settings: of the exports.
+        settings: of the exports, beyond shapes and first layer.
+    """
+
+    method: str
+    source: str
+    threads: int
+    steps: int
+    warmup: int
+    settings: Mapping[str, Any]
+
+    def export(self, folder: Path, **shape: Any) -> Artifact:
+        """An artifact in the folder."""
+        out = folder / f"{'-'.join(map(str, shape.values()))}.effine"
+        return export(self.source, method=self.method, out=out, **self.settings, **shape)
+
+    def medians(self, turns: Mapping[str, Turn]) -> dict[str, float]:
+        """Each turn's median milliseconds, all turns taken in every round."""
+        times = alternate(turns, self.steps, self.warmup)
+        return {name: 1e3 * statistics.median(taken) for name, taken in times.items()}
+
+
+def bench_scaling(work: Work, grid: Grid) -> dict[str, Any]:
+    """Time steps over the grid, one of each in every round, and fit two models to the medians.
 
     Returns:
         `points` with `fit` = a + b*B*S + c*B*S^2 milliseconds; `layers` with `lines`
         a + b * layers above the cut, of the whole step and of the train program.
 
     Raises:
-        ExportError: the method has no pieces in the layers, or the grid is too small.
+        ExportError: the method has no pieces in the layers, or the grid doesn't suit.
     """
-    if not known_methods()[method].layered:
-        raise ExportError(f"--method {method}: has no pieces inside the layers")
+    depth = load_backbone(work.source).encoder.depth
+    first_layers = grid.first_layers or tuple(range(1, depth + 1))
+    if not known_methods()[work.method].layered:
+        raise ExportError(f"--method {work.method}: has no pieces inside the layers")
+    if max(first_layers) > depth:
+        raise ExportError(f"--first-layers {max(first_layers)}: the backbone has {depth} layers")
     if len(grid.batches) * len(grid.seqs) < 4 or len(grid.seqs) < 2:
         raise ExportError("--batches, --seqs: three coefficients need 4 points, with 2 lengths")
-    set_threads(threads)
-    depth = load_backbone(source).encoder.depth
-    first_layers = grid.first_layers or tuple(range(1, depth + 1))
-    largest, longest = max(grid.batches), max(grid.seqs)
+    set_threads(work.threads)
     with TemporaryDirectory(prefix="effine-") as scratch:
-
-        def make(name: str, **more: Any) -> Artifact:
-            out = Path(scratch, f"{name}.effine")
-            return export(source, method=method, out=out, **settings, **more)
-
-        sized = {
-            batch: make(f"b{batch}", batch=batch, seq=",".join(map(str, sorted(grid.seqs))))
-            for batch in grid.batches
-        }
-        raised = {
-            first: make(f"l{first}", batch=largest, seq=str(longest), first_layer=first)
-            for first in first_layers
-        }
-        turns = {
-            f"{batch} {seq}": _turns(artifact, seq)["step"]
-            for batch, artifact in sized.items()
-            for seq in grid.seqs
-        }
-        medians = _medians(turns, steps, warmup)
-        above = {
-            first: depth - reference_model(artifact, source).method.layers_below
-            for first, artifact in raised.items()
-        }
-        layered = {
-            f"{first} {part}": turn
-            for first, artifact in raised.items()
-            for part, turn in _turns(artifact, longest).items()
-        }
-        layer_medians = _medians(layered, steps, warmup)
-    points = [
-        {"batch": batch, "seq": seq, "ms": medians[f"{batch} {seq}"]}
-        for batch in grid.batches
-        for seq in grid.seqs
-    ]
-    layers = [
-        {
-            "first_layer": first,
-            "above": above[first],
-            "step_ms": layer_medians[f"{first} step"],
-            "train_ms": layer_medians[f"{first} train"],
-        }
-        for first in first_layers
-    ]
-    manifest = next(iter(sized.values())).manifest
+        points = _measure_sizes(work, grid, Path(scratch))
+        layers = _measure_layers(work, grid, first_layers, depth, Path(scratch))
     return {
-        "method": method,
-        "precision": manifest.backbone.precision,
-        "model": manifest.backbone.name,
-        "threads": threads,
-        "steps": steps,
+        "method": work.method,
+        "precision": work.settings["backbone_precision"],
+        "model": Path(work.source).name,
+        "threads": work.threads,
+        "steps": work.steps,
         "points": points,
         "fit": fit_size(points),
         "layers": layers,
         "lines": {part: fit_layers(layers, f"{part}_ms") for part in ("step", "train")},
     }
+
+
+def _measure_sizes(work: Work, grid: Grid, folder: Path) -> list[dict[str, Any]]:
+    """A step's milliseconds at every B and S."""
+    lengths = ",".join(map(str, sorted(grid.seqs)))
+    sized = {batch: work.export(folder, batch=batch, seq=lengths) for batch in grid.batches}
+    pairs = [(batch, seq) for batch in grid.batches for seq in grid.seqs]
+    medians = work.medians({f"{b} {s}": _turns(sized[b], s)["step"] for b, s in pairs})
+    return [{"batch": b, "seq": s, "ms": medians[f"{b} {s}"]} for b, s in pairs]
+
+
+def _measure_layers(
+    work: Work, grid: Grid, first_layers: Sequence[int], depth: int, folder: Path
+) -> list[dict[str, Any]]:
+    """A step's and its train program's milliseconds by first layer, at the largest B and S."""
+    batch, seq = max(grid.batches), max(grid.seqs)
+    raised = {
+        first: work.export(folder, batch=batch, seq=str(seq), first_layer=first)
+        for first in first_layers
+    }
+    medians = work.medians(
+        {
+            f"{first} {part}": turn
+            for first, artifact in raised.items()
+            for part, turn in _turns(artifact, seq).items()
+        }
+    )
+    return [
+        {
+            "first_layer": first,
+            "above": depth - reference_model(artifact, work.source).method.layers_below,
+            "step_ms": medians[f"{first} step"],
+            "train_ms": medians[f"{first} train"],
+        }
+        for first, artifact in raised.items()
+    ]
 
 
 def fit_size(points: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -147,8 +154,3 @@ def _fit(columns: np.ndarray, values: np.ndarray) -> dict[str, float]:
 
 def _turns(artifact: Artifact, seq: int) -> dict[str, Turn]:
     return program_turns(artifact, full_batch(artifact, seq), {})
-
-
-def _medians(turns: Mapping[str, Turn], steps: int, warmup: int) -> dict[str, float]:
-    times = alternate(turns, steps, warmup)
-    return {name: 1e3 * statistics.median(taken) for name, taken in times.items()}

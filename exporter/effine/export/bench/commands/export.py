@@ -16,9 +16,9 @@ from effine.export.bench.commands.options import (
     methods_of,
     methods_option,
     model_option,
+    precisions_of,
     results_option,
     seq_option,
-    words_of,
 )
 
 precisions_option = click.option(
@@ -55,7 +55,7 @@ def size(
     records = []
     for method in methods_of(methods):
         rivals = None
-        for precision in words_of(precisions):
+        for precision in precisions_of(precisions):
             with TemporaryDirectory(prefix="effine-") as folder:
                 artifact = export_for_step(
                     method, model, Path(folder), batch, seq, backbone_precision=precision
@@ -95,7 +95,7 @@ def export(
 
     records = []
     for method in methods_of(methods):
-        for precision in words_of(precisions):
+        for precision in precisions_of(precisions):
             settings = {
                 "method": method,
                 "backbone_precision": precision,

@@ -15,6 +15,7 @@ from effine.export.errors import ExportError
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
+PRECISIONS = ("fp32", "int8", "int4")
 _OF_THIS_MACHINE = ("results", "work", "ort_python", "as_json")
 
 model_option = click.option(
@@ -26,7 +27,7 @@ task_option = click.option(
 )
 precision_option = click.option(
     "--backbone-precision",
-    type=click.Choice(["fp32", "int8", "int4"]),
+    type=click.Choice(PRECISIONS),
     default="fp32",
     show_default=True,
     help="Of the programs' frozen weights; rivals stay fp32.",
@@ -116,6 +117,18 @@ def methods_of(text: str) -> list[str]:
     from effine.export.methods import make_method
 
     return [make_method(word).name for word in dict.fromkeys(words_of(text))]
+
+
+def precisions_of(text: str) -> list[str]:
+    """Precisions of frozen weights.
+
+    Raises:
+        ExportError: one is unknown, or none is there.
+    """
+    words = words_of(text)
+    if not words or not set(words) <= set(PRECISIONS):
+        raise ExportError(f"--precisions {text}: choose from {', '.join(PRECISIONS)}")
+    return words
 
 
 def numbers_of(text: str, least: int) -> list[int]:

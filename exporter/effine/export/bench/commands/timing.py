@@ -222,27 +222,18 @@ def scaling(
     \b
     effine bench scaling --method adapter --batches 1,8 --seqs 16,64,128
     """
-    from effine.export.bench.scaling import Grid, bench_scaling
+    from effine.export.bench.scaling import Grid, Work, bench_scaling
     from effine.export.bench.show import print_scaling
+    from effine.export.methods import make_method
 
     grid = Grid(
         tuple(numbers_of(batches, 1)),
         tuple(numbers_of(seqs, 8)),
         None if first_layers is None else tuple(numbers_of(first_layers, 1)),
     )
-    record = measured(
-        "scaling",
-        results,
-        lambda: bench_scaling(
-            methods_of(method)[0],
-            model,
-            grid,
-            threads=threads,
-            steps=steps,
-            warmup=warmup,
-            backbone_precision=backbone_precision,
-        ),
-    )
+    settings = {"backbone_precision": backbone_precision}
+    work = Work(make_method(method).name, model, threads, steps, warmup, settings)
+    record = measured("scaling", results, partial(bench_scaling, work, grid))
     if as_json:
         click.echo(json.dumps(record))
     else:

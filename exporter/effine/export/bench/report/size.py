@@ -23,7 +23,7 @@ def size_body(records: Sequence[Record]) -> str:
     for record in sizes(records):
         files = record["files"]
         total = sum(files.values())
-        shown = [files[name] for name in _SHOWN]
+        shown = [files.get(name, 0) for name in _SHOWN]
         rows.append(
             [subject(record), *map(megabytes, (total, *shown, total - sum(shown)))],
         )
