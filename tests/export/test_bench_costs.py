@@ -85,26 +85,25 @@ def test_scaling(
 
 
 def test_sizes_by_file_and_beside_rivals(
-    artifact: Exported, tiny: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    artifact: Exported, tiny: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def export(model: str, *, method: str, backbone_precision: str, **settings: Any) -> Artifact:
-        return artifact(method, "distilbert", precision=backbone_precision)
+        return artifact(method, "distilbert", "regression", backbone_precision)
 
     monkeypatch.setattr(step_module, "export", export)
-    common = ("bench", "size", "--model", tiny["distilbert"], "--methods", "head")
-    (record,) = json.loads(good(*common, "--precisions", "fp32", "--json"))
-    folder = artifact("head", "distilbert").path
+    results, model = tmp_path / "results.jsonl", tiny["distilbert-shallow"]
+    common = ("bench", "size", "--model", model, "--methods", "head", "--precisions", "fp32")
+    shown = good(*common, "--results", results)
+    assert "backbone.ptd" in shown and shown.count("ratio") == 3
+    (record,) = map(json.loads, results.read_text().splitlines())
+    folder = artifact("head", "distilbert", "regression").path
     assert record["files"] == {
         file.name: file.stat().st_size for file in folder.iterdir() if file.is_file()
     }
     weights = record["rivals"][WEIGHTS]
-    assert (tiny["distilbert"] / "model.safetensors").stat().st_size == pytest.approx(
-        weights, rel=0.01
-    )
+    assert (model / "model.safetensors").stat().st_size == pytest.approx(weights, rel=0.01)
     assert record["unavailable"] == {} and len(record["rivals"]) == 3
     assert all(size > weights for name, size in record["rivals"].items() if name != WEIGHTS)
-    shown = good(*common, "--precisions", "fp32")
-    assert "backbone.ptd" in shown and "ratio" in shown
 
 
 def test_an_export_by_stage(tiny: dict[str, Path]) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from artifacts import Exported
 from commands import good, refused
 from effine.export.bench.rivals import RIVALS
 from effine.export.bench.rivals.case import RATE, Unavailable, check_losses, foreign, make_case
+from effine.runtime.artifact import Artifact
 
 ORT = Path(os.environ.get("EFFINE_ORT_PYTHON", ".ort/bin/python"))
 
@@ -61,23 +63,28 @@ def test_onnx_runtime(artifact: Exported, tiny: dict[str, Path], task: str) -> N
 def test_what_cannot_be_measured_says_why(
     artifact: Exported, tiny: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("onnx")
     monkeypatch.delenv("EFFINE_ORT_PYTHON", raising=False)
-    path, model = artifact("head", "distilbert").path, tiny["distilbert"]
-    for python, reason in (
-        ((), "`make ort`"),
-        (("--ort-python", sys.executable), "No module named 'onnxruntime'"),
-        (("--ort-python", tmp_path / "absent"), "absent"),
-        (("--ort-python", shutil.which("true")), "it stopped"),
-    ):
-        record = step(path, model, "ort", *python)
-        assert reason in record["unavailable"]["ort"] and record["ratios"] == {}
+    path, model = artifact("head", "distilbert", "regression").path, tiny["distilbert-shallow"]
     common = ("bench", "step", "--artifact", path, "--model", model, "--threads", 1)
     assert "not measured: needs --ort-python" in good(*common, "--steps", 1, "--rivals", "ort")
+    pytest.importorskip("onnx", reason="the model file of ONNX Runtime needs onnx")
+    case = make_case(Artifact.open(path), str(model), threads=1)
+    for python, reason in (
+        (Path(sys.executable), "onnxruntime: No module named 'onnxruntime'"),
+        (tmp_path / "absent", "absent"),
+        (Path(shutil.which("true") or ""), "onnxruntime: it stopped"),
+    ):
+        with (
+            pytest.raises(Unavailable, match=reason),
+            RIVALS["ort"].start(replace(case, ort_python=python)),
+        ):
+            pass
 
 
 def test_a_tool_that_trains_otherwise_is_refused(artifact: Exported, tiny: dict[str, Path]) -> None:
-    case = make_case(artifact("head", "distilbert"), str(tiny["distilbert"]), threads=1)
+    case = make_case(
+        artifact("head", "distilbert", "regression"), str(tiny["distilbert-shallow"]), threads=1
+    )
 
     def check(losses: list[float]) -> None:
         network = case.network()
