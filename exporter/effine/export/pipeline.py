@@ -117,9 +117,15 @@ def export(
     progress("recording the golden run")
     steps = golden.GoldenData(data.tokens, data.targets, plan.batch, seqs, backbone.pad_id)
     recorded = golden.record(trained, optimizer, steps, precision, chosen.seed)
-    progress("capturing and lowering the programs")
-    sums = plan.accumulate > 1
-    programs = build_programs(trained, optimizer, plan.batch, seqs, precision, sums)
+    programs = build_programs(
+        trained,
+        optimizer,
+        plan.batch,
+        seqs,
+        precision,
+        accumulate=plan.accumulate > 1,
+        progress=progress,
+    )
     progress("writing the artifact")
     manifest = describe(
         target.stem,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
@@ -48,6 +48,7 @@ def build_programs(
     seqs: Sequence[int],
     precision: Precision = FP32,
     accumulate: bool = False,
+    progress: Callable[[str], None] = lambda stage: None,
 ) -> Programs:
     """Capture and lower backbone, train and predict at all shapes.
 
@@ -56,8 +57,11 @@ def build_programs(
         seqs: ascending sequence lengths.
         precision: of the frozen weights.
         accumulate: also make the two methods that sum up gradients and apply the sums.
+        progress: called with a short description of each stage.
     """
+    progress("capturing the programs")
     captured = capture_all(model, optimizer, batch, seqs, accumulate)
+    progress("lowering the programs")
     lowered = _lower_all(captured, _frozen_weights(model, precision))
     files = {f"{kind}.pte": lowered[kind].program for kind in KINDS}
     footprints = {name: f for kind in KINDS for name, f in lowered[kind].footprints.items()}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from effine.export.bench.rivals import as_tensors, descend, torch_optimizer
+from effine.export.bench.rivals.network import as_tensors, descend, torch_optimizer
 from effine.export.capture import MASK
 from effine.export.model import Model
 from effine.runtime.artifact import Artifact
