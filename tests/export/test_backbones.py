@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModel, GPT2Config, PreTrainedModel
 
-from conftest import tiny_network
+from networks import tiny_network
 from effine.export.backbones import Backbone, encoder_from, load_backbone, packaged_minilm
 from effine.export.errors import ExportError
 

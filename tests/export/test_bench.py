@@ -12,7 +12,7 @@ import torch
 
 from artifacts import Exported, intents, scores
 from commands import good, refused, run, write
-from conftest import tiny_network
+from networks import tiny_network
 from effine.export import pipeline, samples
 from effine.export.backbones import encoder_from
 from effine.export.bench import quality as quality_module

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from conftest import tiny_network
+from networks import tiny_network
 from effine.export.backbones import encoder_from
 from effine.export.capture import MASK
 from effine.export.lowering.passes import run_passes

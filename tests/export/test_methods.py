@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import tiny_network
+from networks import tiny_network
 from effine.export.backbones import encoder_from
 from effine.export.encoder import Encoder
 from effine.export.errors import ExportError

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from artifacts import Exported, intents
-from conftest import tiny_network
+from networks import tiny_network
 from effine.export.backbones import encoder_from
 from effine.export.capture import capture
 from effine.export.errors import ExportError

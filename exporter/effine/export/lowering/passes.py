@@ -19,6 +19,7 @@ _COPIES = {
     aten.alias.default,
     aten.lift_fresh_copy.default,
 }
+_ARANGE = {aten.arange.default, aten.arange.start, aten.arange.start_step}
 _RESHAPES = {
     aten.view_copy.default,
     aten.view.default,
@@ -40,6 +41,7 @@ _CONTIGUOUS = {
 def run_passes(graph: fx.GraphModule) -> None:
     """Apply all passes in place."""
     for rewrite in (
+        fold_positions,
         drop_copies,
         merge_common_subexpressions,
         canonicalise_reshapes,
@@ -52,6 +54,24 @@ def run_passes(graph: fx.GraphModule) -> None:
         graph.graph.eliminate_dead_code()
     graph.graph.lint()
     graph.recompile()
+
+
+def fold_positions(graph: fx.GraphModule) -> None:
+    """Compute what follows from `arange` alone: positions, their distances and angles."""
+    known: dict[Node, Tensor] = {}
+    for node in graph.graph.nodes:
+        if node.op != "call_function":
+            continue
+        sources = node.all_input_nodes
+        if node.target in _ARANGE or (sources and all(source in known for source in sources)):
+            args, options = torch.fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
+            known[node] = node.target(*args, **options)
+    for index, (node, value) in enumerate(known.items()):
+        if all(user in known for user in node.users):
+            continue
+        with graph.graph.inserting_before(node):
+            folded = constant(graph, f"_positions_{index}", value.contiguous())
+        node.replace_all_uses_with(folded)
 
 
 def drop_copies(graph: fx.GraphModule) -> None:
