@@ -48,7 +48,7 @@ class GoldenData:
 
     Args:
         tokens: tokenized examples.
-        labels: their labels, int64 or float32.
+        labels: [N] int64 or float32, or [N, C] float32, in the form that the task takes.
     """
 
     tokens: Sequence[Tokens]
@@ -167,7 +167,7 @@ def _batch(
     count = max(1, batch - 3) if step == _SHORT_BATCH else batch
     chosen = random.choice(pool, size=count)
     tokens = [Tokens(data.tokens[i].ids[:seq], data.tokens[i].type_ids[:seq]) for i in chosen]
-    labels = np.zeros(batch, data.labels.dtype)
+    labels = np.zeros((batch, *data.labels.shape[1:]), data.labels.dtype)
     labels[:count] = data.labels[chosen]
     weights = np.zeros(batch, np.float32)
     weights[:count] = random.uniform(0.5, 2.0, count)
