@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from effine.export.encoder import Block, Encoder
+from effine.export.encoder import Encoder
 from effine.export.errors import ExportError
 from effine.export.methods import Method, Options, Recipe, method, option
 
@@ -93,7 +94,7 @@ class Adapter(Method):
             if isinstance(module, Bottleneck):
                 module.requires_grad_()
 
-    def _enter(self, block: Block, encoder: Encoder) -> None:
+    def _enter(self, block: Any, encoder: Encoder) -> None:
         hidden, width = encoder.hidden, self.options.width
         if self.options.placement == "houlsby":
             block.attention.output = Residual(hidden, width, block.attention.output)
