@@ -69,6 +69,8 @@ def test_a_file_of_labels_replaces_data(backbone: Backbone, tmp_path: Path) -> N
 def test_without_data_or_labels_there_is_nothing_to_learn(backbone: Backbone) -> None:
     with pytest.raises(ExportError, match="no sample data; give --data or --labels"):
         prepare("multilabel", None, None, 0, backbone)
+    with pytest.raises(ExportError, match="no example has a label"):
+        prepare("multilabel", [{"text": "a", "labels": []}], None, 2, backbone)
     with pytest.raises(DataError, match="no column 'labels'"):
         prepare("multilabel", [{"text": "a", "label": "b"}], None, 0, backbone)
 

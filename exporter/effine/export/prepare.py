@@ -65,6 +65,8 @@ def prepare(
         names = (read_labels(labels) if labels else labels_of(examples)) if classes else []
         targets = _targets(examples, task, names)
     if task == "multilabel":
+        if not names:
+            raise ExportError("no example has a label; give data with some, or --labels")
         targets = np.pad(targets, ((0, 0), (0, spare_labels)))
     elif classes and len(names) + spare_labels < 2:
         raise ExportError(
