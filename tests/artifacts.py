@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -63,7 +64,17 @@ def pairs() -> Rows:
     ]
 
 
-DATA = {"classification": intents, "regression": scores, "pair": pairs}
+def tags() -> Rows:
+    """Texts about two things, one, or none of the three, told apart by their words."""
+    chosen = [things for n in range(3) for things in itertools.combinations(THINGS, n)]
+    return [
+        {"text": f"{' '.join(things)} {tail}", "labels": list(things)}
+        for tail in TAILS[:4]
+        for things in chosen
+    ]
+
+
+DATA = {"classification": intents, "regression": scores, "pair": pairs, "multilabel": tags}
 
 
 class Recorder:
@@ -94,8 +105,8 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
 
     With `accumulate`, as many smaller batches make one of the others'.
     For classification with bert, which training is tested on, `head`, `read` and `adapter` have
-    two sequence lengths and `head` has two spare labels. Regression is on one layer to save
-    time, but for `read`, which walks over the layers.
+    two sequence lengths and `head` has two spare labels; `multilabel` has one. Regression is on
+    one layer to save time, but for `read`, which walks over the layers.
     """
     shared = shared_folder(tmp_path_factory)
 
@@ -115,6 +126,7 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
                 return Artifact.open(path)
             shallow = task == "regression" and method != "read"
             plain = (architecture, task, precision) != ("bert", "classification", "fp32")
+            spare = 2 if method == "head" and not plain else int(task == "multilabel")
             return _quietly(
                 export,
                 str(tiny[f"{architecture}-shallow" if shallow else architecture]),
@@ -122,7 +134,7 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
                 task="classification" if task == "pair" else task,
                 data=DATA[task](),
                 seq="16" if plain or method not in ("head", "read", "adapter") else "8,16",
-                spare_labels=0 if plain or method != "head" else 2,
+                spare_labels=spare,
                 batch=BATCH // accumulate,
                 accumulate=accumulate,
                 backbone_precision=precision,

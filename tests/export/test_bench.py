@@ -12,7 +12,6 @@ import torch
 
 from artifacts import Exported, intents, scores
 from commands import good, refused, run, write
-from conftest import tiny_network
 from effine.export import pipeline, samples
 from effine.export.backbones import encoder_from
 from effine.export.bench import quality as quality_module
@@ -23,6 +22,7 @@ from effine.export.methods import known_methods, make_method
 from effine.export.model import Model
 from effine.export.tasks import make_task
 from effine.runtime.artifact import Artifact
+from networks import tiny_network
 
 METHODS = sorted(known_methods())
 ARCHITECTURES = ["bert", "distilbert"]

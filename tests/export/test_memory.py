@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import tiny_network
 from effine.export.backbones import encoder_from
 from effine.export.budget import Plan, within
 from effine.export.capture import capture
@@ -21,6 +20,7 @@ from effine.export.model import Model
 from effine.export.optimizers import AdamW
 from effine.export.tasks import make_task
 from effine.runtime.manifest import MemoryInfo
+from networks import tiny_network
 
 MB = 1_000_000
 WANTED = Plan("fp32", 8, 1, None, 64, 2)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import tiny_network
 from effine.export.backbones import encoder_from
 from effine.export.encoder import Encoder
 from effine.export.errors import ExportError
@@ -19,6 +18,7 @@ from effine.export.methods.read import DepthGRU
 from effine.export.methods.spartan import Memory
 from effine.export.model import Model
 from effine.export.tasks import make_task
+from networks import tiny_network
 
 METHODS = sorted(known_methods())
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from artifacts import BATCH, Exported, Rows, intents, scores
+from artifacts import BATCH, Exported, Rows, intents, scores, tags
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines.native import Runner
 from effine.runtime.errors import EngineError
@@ -150,6 +150,18 @@ def test_scores(artifact: Exported, runner: Runner, tmp_path: Path) -> None:
     both.train_python(**SETTINGS)
     both.train_native(**SETTINGS)
     assert both.same()
+
+
+def test_several_labels(artifact: Exported, runner: Runner, tmp_path: Path) -> None:
+    both = Both(artifact("head", "bert", "multilabel"), runner, tmp_path, tags())
+    both.train_python(**SETTINGS)
+    both.train_native(**SETTINGS)
+    assert both.same()
+    tensors, metadata = read_tensors(both.tokens)
+    narrow = {**tensors, "labels": tensors["labels"][:, :2].copy()}
+    write_tensors(both.tokens, narrow, metadata)
+    with pytest.raises(EngineError, match="its lists don't belong together"):
+        both.train_native()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from artifacts import BATCH, THINGS, Exported, Recorder, intents, pairs, scores
+from artifacts import BATCH, THINGS, Exported, Recorder, intents, pairs, scores, tags
 from effine.runtime.artifact import Artifact
 from effine.runtime.break_even import Speed
 from effine.runtime.dataset import load_dataset
@@ -81,6 +81,14 @@ def test_learns_a_separable_task(artifact: Exported, method: str) -> None:
     assert right == pytest.approx(trainer.evaluate(intents())["accuracy"]) and right >= 0.9
 
 
+@pytest.mark.parametrize("architecture", ["roberta", "xlm-roberta"])
+def test_learns_with_other_tokenizers(artifact: Exported, architecture: str) -> None:
+    trainer = Trainer(artifact("head", architecture), threads=1)
+    report = trainer.fit(intents(), eval=intents(), epochs=40, head_rate=0.1)
+    assert report.metrics["accuracy"] >= 0.9
+    assert trainer.predict(["🙂 lamp, 日本語!"])[0].label in THINGS
+
+
 def test_learns_scores(artifact: Exported) -> None:
     trainer = Trainer(artifact("head", "bert", "regression"), threads=1)
     report = trainer.fit(scores(), eval=scores(), epochs=60, head_rate=0.1)
@@ -88,6 +96,42 @@ def test_learns_scores(artifact: Exported) -> None:
     prediction = trainer.predict([scores()[0]["text"]])[0]
     assert prediction.label is None and prediction.probabilities == {}
     assert prediction.score == pytest.approx(scores()[0]["score"], abs=0.7)
+
+
+def test_learns_several_labels(artifact: Exported, tmp_path: Path) -> None:
+    trainer = Trainer(artifact("head", "bert", "multilabel"), threads=1)
+    settings = {"epochs": 60, "head_rate": 0.2, "class_weights": "balanced"}
+    report = trainer.fit(tags(), eval=tags(), checkpoint=tmp_path / "a", **settings)
+    assert report.metrics["micro_f1"] >= 0.95 and report.metrics["macro_f1"] >= 0.95
+    assert report.metrics["micro_f1"] > report.before["micro_f1"]
+    assert report.warnings == []
+    predictions = trainer.predict([row["text"] for row in tags()])
+    for prediction in predictions:
+        assert prediction.label is None and prediction.score is None
+        assert list(prediction.probabilities) == trainer.labels == sorted(THINGS)
+        above = {name for name, share in prediction.probabilities.items() if share > 0.5}
+        assert set(prediction.labels) == above
+    right = [
+        set(p.labels) == set(row["labels"]) for p, row in zip(predictions, tags(), strict=True)
+    ]
+    assert np.mean(right) >= 0.9
+    assert {len(p.labels) for p in predictions} == {0, 1, 2}
+
+
+def test_a_label_is_added_to_several(artifact: Exported) -> None:
+    trainer = Trainer(artifact("head", "bert", "multilabel"), threads=1)
+    assert "new" not in trainer.predict(["lamp on"])[0].probabilities
+    spare = trainer.state["head.weight"][3].copy()
+    trainer.fit(tags(), epochs=2)
+    assert abs(trainer.state["head.weight"][3] - spare).max() < 0.1
+    trainer.add_label("new")
+    rows = [row | {"labels": [*row["labels"], "new"]} for row in tags()]
+    trainer.fit(rows, epochs=20, head_rate=0.1)
+    assert all("new" in p.labels for p in trainer.predict([row["text"] for row in rows]))
+    with pytest.raises(DataError, match="no spare row left"):
+        trainer.add_label("newer")
+    with pytest.raises(DataError, match="unknown label 'newest'"):
+        trainer.fit([{"text": "a", "labels": ["newest"]}])
 
 
 def test_pairs_and_single_texts_are_told_apart(artifact: Exported, head: Artifact) -> None:

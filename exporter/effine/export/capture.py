@@ -180,8 +180,9 @@ class _Bound(nn.Module):
 
 
 def _call(model: Model, name: str, tensors: Tensors, *args: Any) -> Any:
+    """Call with other tensors; blocks that share weights are one module, which needs no tying."""
     prefixed = {f"model.{key}": value for key, value in tensors.items()}
-    return functional_call(_Bound(model, name), prefixed, args)
+    return functional_call(_Bound(model, name), prefixed, args, tie_weights=False)
 
 
 def _make_constant(graph: fx.GraphModule, node: fx.Node, name: str, value: Tensor) -> None:

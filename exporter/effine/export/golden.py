@@ -48,7 +48,7 @@ class GoldenData:
 
     Args:
         tokens: tokenized examples.
-        labels: their labels, int64 or float32.
+        labels: [N] int64 or float32, or [N, C] float32, in the form that the task takes.
         batch: rows of a batch.
         seqs: sequence lengths, taken in turns.
         pad_id: id of the padding token.
@@ -170,7 +170,7 @@ def _batch(
     count = max(1, data.batch - 3) if step == _SHORT_BATCH else data.batch
     chosen = random.choice(pool, size=count)
     tokens = [Tokens(data.tokens[i].ids[:seq], data.tokens[i].type_ids[:seq]) for i in chosen]
-    labels = np.zeros(data.batch, data.labels.dtype)
+    labels = np.zeros((data.batch, *data.labels.shape[1:]), data.labels.dtype)
     labels[:count] = data.labels[chosen]
     weights = np.zeros(data.batch, np.float32)
     weights[:count] = random.uniform(0.5, 2.0, count)

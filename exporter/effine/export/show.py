@@ -58,14 +58,20 @@ def print_report(report: Report, manifest: Manifest, checkpoint: Path) -> None:
 
 
 def print_predictions(predictions: Sequence[Prediction]) -> None:
-    """The likeliest labels with their probabilities, or the score, one line a text."""
+    """The likeliest labels with their probabilities, or the score, one line a text.
+
+    Where several labels may apply, those that do come first, or `none`.
+    """
     for prediction in predictions:
         if prediction.score is not None:
             click.echo(f"{prediction.score:.4f}")
             continue
         ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-        shown = ranked[:_SHOWN_PROBABILITIES]
-        click.echo("  ".join(f"{label} {share:.3f}" for label, share in shown))
+        shown = [f"{label} {share:.3f}" for label, share in ranked[:_SHOWN_PROBABILITIES]]
+        if prediction.labels is not None:
+            applying = sorted(prediction.labels, key=lambda name: -prediction.probabilities[name])
+            shown.insert(0, f"{', '.join(applying) or 'none'}:")
+        click.echo("  ".join(shown))
 
 
 def print_parity(report: ParityReport) -> None:

@@ -17,11 +17,16 @@ from effine.runtime.metrics import evaluate
 
 @dataclass(frozen=True)
 class Prediction:
-    """A label with the probabilities of all labels, or a score."""
+    """A label with the probabilities of all labels, a score, or several labels.
+
+    With `multilabel`, `labels` are those whose probability is above one half, and `label`
+    is None.
+    """
 
     label: str | None
     probabilities: dict[str, float]
     score: float | None = None
+    labels: tuple[str, ...] | None = None
 
 
 class Learner:
@@ -143,9 +148,14 @@ class Learner:
         return evaluate(self.manifest.task.name, logits, data.labels)
 
     def prediction(self, logits: np.ndarray) -> Prediction:
-        """Turn one row of logits into a label with probabilities, or a score."""
-        if self.manifest.task.name == "regression":
+        """Turn one row of logits into a label with probabilities, a score, or several labels."""
+        task = self.manifest.task.name
+        if task == "regression":
             return Prediction(None, {}, float(logits[0]))
+        if task == "multilabel":
+            shares = 0.5 + 0.5 * np.tanh(0.5 * logits.astype(np.float64))
+            named = dict(zip(self.labels, shares.tolist(), strict=True))
+            return Prediction(None, named, labels=tuple(n for n in named if named[n] > 0.5))
         shares = np.exp(logits.astype(np.float64) - logits.max())
         shares /= shares.sum()
         named = {label: float(share) for label, share in zip(self.labels, shares, strict=True)}
@@ -174,6 +184,6 @@ class Learner:
 
 
 def _padded(values: np.ndarray, size: int) -> np.ndarray:
-    padded = np.zeros(size, values.dtype)
+    padded = np.zeros((size, *values.shape[1:]), values.dtype)
     padded[: len(values)] = values
     return padded

@@ -107,10 +107,10 @@ class BackboneInfo:
 class TaskInfo:
     """What is learned: labels in head order, rows kept for more, and the metric shown."""
 
-    name: Annotated[str, one_of("classification", "regression")]
+    name: Annotated[str, one_of("classification", "multilabel", "regression")]
     labels: tuple[Text, ...]
     spare_labels: Count
-    metric: Annotated[str, one_of("accuracy", "pearson")]
+    metric: Annotated[str, one_of("accuracy", "micro_f1", "pearson")]
     pair: bool
 
 

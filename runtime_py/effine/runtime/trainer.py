@@ -322,7 +322,7 @@ class Trainer:
         params = self._learner.parameters()
         changed = any((initial[name] != array).any() for name, array in params.items())
         predictions = None
-        if dev is not None and len(self.labels) > 1:
+        if dev is not None and self._manifest.task.name == "classification":
             predictions = self._learner.logits(dev).argmax(axis=1)
         run.report.warnings = diagnose(
             run.report,

@@ -29,7 +29,10 @@ from effine.export.errors import ExportError
     help="First layer (1-based) with pieces; those below stay frozen.",
 )
 @click.option(
-    "--task", default="classification", show_default=True, help="classification or regression."
+    "--task",
+    default="classification",
+    show_default=True,
+    help="classification, multilabel or regression.",
 )
 @click.option("--data", type=FILE, help="CSV, TSV or JSONL; by default the sample intents.")
 @click.option("--labels", type=FILE, help="File with one label a line; replaces --data.")

@@ -23,7 +23,11 @@ model_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 task_option = click.option(
-    "--task", default="classification", show_default=True, help="classification or regression."
+    "--task",
+    type=click.Choice(["classification", "regression"]),
+    default="classification",
+    show_default=True,
+    help="What is learned.",
 )
 precision_option = click.option(
     "--backbone-precision",

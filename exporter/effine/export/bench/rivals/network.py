@@ -29,6 +29,7 @@ from effine.runtime.manifest import Manifest
 
 _NOISE = 0.02
 _CLOSE = 2e-3
+_LIKE_BERT = ("bert", "distilbert", "roberta", "xlm-roberta")
 
 
 class TopKMemory(Memory):
@@ -49,13 +50,19 @@ class RivalNetwork(nn.Module):
         attention: the implementation of attention in transformers.
 
     Raises:
-        ExportError: the method changes more than layers and what stands behind blocks.
+        ExportError: the method changes more than layers and what stands behind blocks, or
+            the architecture isn't laid out as BERT is.
     """
 
     def __init__(self, model: Model, source: str, attention: str = "sdpa") -> None:
         super().__init__()
         if getattr(model.method.options, "placement", "") == "houlsby":
             raise ExportError("bench: no rival for placement=houlsby; use block or pfeiffer")
+        if model.encoder.architecture not in _LIKE_BERT:
+            raise ExportError(
+                f"bench: no rival for '{model.encoder.architecture}'; "
+                f"known: {', '.join(_LIKE_BERT)}"
+            )
         encoder = copy.deepcopy(model.encoder)
         self.network = _network(source, attention)
         for own, theirs in encoder.hub_names.items():
