@@ -37,9 +37,18 @@ def _python(artifact: Artifact, threads: int | None) -> ParityReport:
     return check_engine(artifact, ExecuTorchEngine(artifact, threads))
 
 
+def native_runner() -> Runner:
+    """The C++ runner for this machine, built if it isn't yet.
+
+    Raises:
+        ExportError: this isn't a checkout of effine.
+        EngineError: a tool is missing, or the build fails.
+    """
+    return build_runner(_native_source("native"), BUILD / "native")
+
+
 def _native(artifact: Artifact, threads: int | None) -> ParityReport:
-    runner = build_runner(_native_source("native"), BUILD / "native")
-    return _replayed(artifact, runner, threads, "native")
+    return _replayed(artifact, native_runner(), threads, "native")
 
 
 def _arm64(artifact: Artifact, threads: int | None) -> ParityReport:
@@ -60,7 +69,7 @@ def _replayed(artifact: Artifact, runner: Runner, threads: int | None, engine: s
 def _native_source(engine: str) -> Path:
     if not NATIVE_SOURCE.is_dir():
         raise ExportError(
-            f"--on {engine}: {NATIVE_SOURCE} not found; run inside a checkout of effine"
+            f"{engine} runner: {NATIVE_SOURCE} not found; run inside a checkout of effine"
         )
     return NATIVE_SOURCE
 

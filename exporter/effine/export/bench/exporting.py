@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-_STATUS = Path("/proc/self/status")
-_UNIT = 1 if sys.platform == "darwin" else 1024
+from effine.export.bench.process import children_peak_memory, peak_memory
 
 
 def bench_export(model: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -64,15 +61,6 @@ def _export(model: str, settings: dict[str, Any]) -> dict[str, Any]:
         "stages": {
             stage: end - begin for (stage, begin), end in zip(started.items(), ends, strict=True)
         },
-        "peak": _peak(),
-        "worker_peak": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * _UNIT,
+        "peak": peak_memory(),
+        "worker_peak": children_peak_memory(),
     }
-
-
-def _peak() -> int:
-    """This process's largest resident memory in bytes; getrusage would count its parent's."""
-    if _STATUS.exists():
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT

@@ -67,6 +67,18 @@ def print_size(record: dict[str, Any]) -> None:
         click.echo(f"  {name} not measured: {reason}")
 
 
+def print_memory(record: dict[str, Any]) -> None:
+    """The runner's peak, measured and predicted, and PyTorch's growth."""
+    peak, predicted = record["peak"], record["predicted"]
+    click.echo(
+        f"{record['method']} {record['precision']} B={record['batch']} "
+        f"S={','.join(map(str, record['seqs']))}: native runner {_megabytes(peak)}, "
+        f"predicted {_megabytes(predicted)} ({predicted / peak - 1:+.1%})"
+    )
+    for name, growth in record["rivals"].items():
+        click.echo(f"  PyTorch {name:6} grows by {_megabytes(growth)}  ratio {peak / growth:.3f}")
+
+
 def print_export(record: dict[str, Any]) -> None:
     """Seconds by stage, and the peak memory."""
     click.echo(

@@ -50,7 +50,6 @@ def run_passes(graph: fx.GraphModule) -> None:
         sums_to_products,
         products_to_linear,
         merge_common_subexpressions,
-        separate_weights,
     ):
         rewrite(graph)
         graph.graph.eliminate_dead_code()
@@ -172,28 +171,6 @@ def merge_common_subexpressions(graph: fx.GraphModule) -> None:
         if first is not node:
             node.replace_all_uses_with(first)
             graph.graph.erase_node(node)
-
-
-def separate_weights(graph: fx.GraphModule) -> None:
-    """Give constants that are weights here and operands there a copy for each use.
-
-    With its weight cache XNNPACK drops a weight once it is packed, and an operand that is
-    the same constant would read what isn't there any more.
-    """
-    for node in [node for node in graph.graph.nodes if node.op == "get_attr"]:
-        operand_of = [user for user in node.users if not _weighs(node, user)]
-        if 0 < len(operand_of) < len(node.users):
-            with graph.graph.inserting_before(node):
-                copy = constant(
-                    graph, f"{node.target}_operand", getattr(graph, node.target).clone()
-                )
-            for user in operand_of:
-                user.replace_input_with(node, copy)
-
-
-def _weighs(node: Node, user: Node) -> bool:
-    products = (aten.linear.default, aten.mm.default)
-    return user.target in products and user.args[0] is not node
 
 
 def _order(node: Node) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from effine.export.bench.commands.export import export, size
+from effine.export.bench.commands.export import export, memory, size
 from effine.export.bench.commands.quality import quality
 from effine.export.bench.commands.report import report
 from effine.export.bench.commands.timing import epoch, scaling, step
@@ -22,5 +22,5 @@ def bench() -> None:
     """
 
 
-for command in (step, epoch, scaling, size, export, quality, report):
+for command in (step, epoch, scaling, size, memory, export, quality, report):
     bench.add_command(command)

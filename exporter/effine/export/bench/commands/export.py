@@ -1,4 +1,4 @@
-"""`effine bench size` and `effine bench export`."""
+"""`effine bench size`, `effine bench memory` and `effine bench export`."""
 
 from __future__ import annotations
 
@@ -64,6 +64,56 @@ def size(
                 records.append(measured("size", results, partial(bench_size, artifact, rivals)))
             if not as_json:
                 print_size(records[-1])
+    if as_json:
+        click.echo(json.dumps(records))
+
+
+@click.command()
+@methods_option("adapter,spartan,read")
+@precisions_option
+@model_option
+@batch_option
+@click.option(
+    "--seqs", default="64", show_default=True, help="Sequence lengths of the artifact, as 16,64."
+)
+@results_option()
+@json_option
+def memory(
+    methods: str,
+    precisions: str,
+    model: str,
+    batch: int,
+    seqs: str,
+    results: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure the native runner's peak memory beside its prediction and PyTorch's.
+
+    \b
+    effine bench memory --methods adapter --precisions int8
+    """
+    from effine.export.bench.memory import bench_memory
+    from effine.export.bench.show import print_memory
+    from effine.export.parity import native_runner
+    from effine.export.pipeline import export
+
+    runner = native_runner()
+    records = []
+    for method in methods_of(methods):
+        for precision in precisions_of(precisions):
+            with TemporaryDirectory(prefix="effine-") as folder:
+                artifact = export(
+                    model,
+                    method=method,
+                    seq=seqs,
+                    batch=batch,
+                    backbone_precision=precision,
+                    out=Path(folder, f"{method}.effine"),
+                )
+                measure = partial(bench_memory, artifact, model, runner)
+                records.append(measured("memory", results, measure))
+            if not as_json:
+                print_memory(records[-1])
     if as_json:
         click.echo(json.dumps(records))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from effine.export.bench.records import Record
-from effine.export.bench.report import export, quality, size, speed
+from effine.export.bench.report import export, memory, quality, size, speed
 from effine.export.bench.report.plots import Plot, draw, is_drawn
 from effine.export.bench.report.summary import summary
 from effine.export.bench.report.text import machine_line, used_commands
@@ -37,6 +37,7 @@ SECTIONS = {
     "epoch": Section("A whole epoch", speed.epoch_body),
     "scaling": Section("How a step's time grows", speed.scaling_body, speed.scaling_plots),
     "size": Section("Size", size.size_body, size.size_plots),
+    "memory": Section("Memory", memory.memory_body),
     "export": Section("Export", export.export_body),
     "run": Section("Scores", quality.quality_body, by_machine=False),
     "grid": Section("Recipes against a grid", quality.grid_body, by_machine=False),
