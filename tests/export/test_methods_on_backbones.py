@@ -11,7 +11,7 @@ import torch
 from artifacts import Exported, intents
 from commands import good
 from effine.export.backbones import encoder_from
-from effine.export.bench.rivals import Rival, check_rival
+from effine.export.bench.rivals.network import RivalNetwork, check_rival
 from effine.export.capture import MASK
 from effine.export.errors import ExportError
 from effine.export.methods import known_methods, make_method
@@ -212,6 +212,6 @@ def test_benchmarks_have_a_rival_or_say_that_they_have_none(
     disturb(model)
     if architecture in ("albert", "electra", "modernbert", "mpnet"):
         with pytest.raises(ExportError, match=f"bench: no rival for '{architecture}'"):
-            Rival(model, str(tiny[architecture]))
+            RivalNetwork(model, str(tiny[architecture]))
     else:
-        check_rival(Rival(model, str(tiny[architecture])), model, tokens_of(model))
+        check_rival(RivalNetwork(model, str(tiny[architecture])), model, tokens_of(model))
