@@ -44,7 +44,7 @@ def test_text_is_exact_and_hashes_itself(manifest: m.Manifest) -> None:
     assert loaded["sha256"] == hashlib.sha256(zeroed.encode()).hexdigest()
     assert " ".join(loaded) == (
         "schema effine executorch torch name method backbone task tokens optimizer recipe "
-        "shapes programs state state_id transitions tolerances frozen_head files sha256"
+        "shapes programs state state_id transitions tolerances memory frozen_head files sha256"
     )
 
 

@@ -91,7 +91,7 @@ def test_learns_with_other_tokenizers(artifact: Exported, architecture: str) -> 
 
 def test_learns_scores(artifact: Exported) -> None:
     trainer = Trainer(artifact("head", "bert", "regression"), threads=1)
-    report = trainer.fit(scores(), eval=scores(), epochs=60, head_rate=0.1)
+    report = trainer.fit(scores(), eval=scores(), epochs=90, head_rate=0.1)
     assert report.metrics["pearson"] >= 0.9
     prediction = trainer.predict([scores()[0]["text"]])[0]
     assert prediction.label is None and prediction.probabilities == {}
@@ -326,7 +326,8 @@ def test_balanced_weights_reach_the_program(head: Artifact) -> None:
 def test_an_update_that_is_not_finite_is_discarded(head: Artifact, output: str) -> None:
     engine = Faulty(head, 3, output)
     trainer = Trainer(head, engine=engine)
-    orders = trainer._order(trainer._datasets(intents(), None, trainer._run.settings)[0], 0, 0)
+    settings = trainer._run.settings
+    orders = trainer._order(trainer._datasets(intents(), None, settings)[0], settings, 0)
     losses = []
     report = trainer.fit(intents(), epochs=1, callbacks=[lambda p: losses.append(p.loss)])
     assert report.discarded == [{"update": 3, "samples": orders[2]}]

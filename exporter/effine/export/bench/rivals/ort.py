@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -97,14 +97,14 @@ def _worker(python: Path, folder: Path) -> Iterator[Callable[[], dict[str, Any]]
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            text=True,
-            bufsize=1,
+            bufsize=0,
         )
 
     def ask() -> dict[str, Any]:
         assert process.stdin is not None and process.stdout is not None
         with foreign("onnxruntime"):
-            process.stdin.write("step\n")
+            with suppress(BrokenPipeError):
+                process.stdin.write(b"step\n")
             answer = json.loads(process.stdout.readline() or '{"error": "it stopped"}')
         if "error" in answer:
             raise Unavailable(f"onnxruntime: {answer['error']}")
