@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: setup demo test lint docs benchmarks ort wheel clean
+.PHONY: setup demo test matrix lint docs benchmarks ort wheel clean
 
 setup: $(VENV)/.installed
 
@@ -24,6 +24,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+matrix: setup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "" tests/export/test_parity.py
 
 lint: setup
 	$(BIN)/ruff check .

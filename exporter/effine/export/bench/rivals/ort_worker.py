@@ -49,6 +49,7 @@ def prepare(folder: Path) -> Callable[[], float]:
     module.train()
     with np.load(folder / "batch.npz") as arrays:
         inputs = {name: arrays[name] for name in job["inputs"]}
+    inputs["target"] = inputs["labels"]  # what MSELoss calls them
     batch = [inputs[name] for name in module.input_names()]
 
     def step() -> float:
