@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: setup demo test lint docs wheel clean
+.PHONY: setup demo test android-test lint docs wheel clean
 
 setup: $(VENV)/.installed
 
@@ -24,6 +24,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+android-test: setup
+	$(BIN)/python -m pytest tests/android
 
 lint: setup
 	$(BIN)/ruff check .

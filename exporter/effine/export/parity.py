@@ -9,10 +9,12 @@ from pathlib import Path
 from effine.export.errors import ExportError
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines.executorch import ExecuTorchEngine
+from effine.runtime.engines.jvm import build_jvm_runner, replay_jvm
 from effine.runtime.engines.native import build_arm64_runner, build_runner, replay_native
-from effine.runtime.parity import ParityReport, check_engine, compare
+from effine.runtime.parity import ParityReport, check_engine, compare, resume_check
 
 NATIVE_SOURCE = Path("mobile_demo", "native")
+ANDROID_SOURCE = Path("mobile_demo", "android")
 BUILD = Path("build")
 
 
@@ -38,26 +40,32 @@ def _python(artifact: Artifact, threads: int | None) -> ParityReport:
 
 
 def _native(artifact: Artifact, threads: int | None) -> ParityReport:
-    runner = build_runner(_native_source("native"), BUILD / "native")
+    runner = build_runner(_checkout("native", NATIVE_SOURCE), BUILD / "native")
     return compare(artifact, replay_native(runner, artifact.path, threads), "native")
 
 
 def _arm64(artifact: Artifact, threads: int | None) -> ParityReport:
-    runner = build_arm64_runner(_native_source("arm64"), BUILD / "native-arm64")
+    runner = build_arm64_runner(_checkout("arm64", NATIVE_SOURCE), BUILD / "native-arm64")
     report = compare(artifact, replay_native(runner, artifact.path, threads), "arm64")
     return dataclasses.replace(report, machine="Linux aarch64 under qemu")
 
 
-def _native_source(engine: str) -> Path:
-    if not NATIVE_SOURCE.is_dir():
-        raise ExportError(
-            f"--on {engine}: {NATIVE_SOURCE} not found; run inside a checkout of effine"
-        )
-    return NATIVE_SOURCE
+def _jvm(artifact: Artifact, threads: int | None) -> ParityReport:
+    runner = build_jvm_runner(_checkout("jvm", ANDROID_SOURCE), BUILD / "jvm")
+    result = replay_jvm(runner, artifact.path, threads)
+    resumed = replay_jvm(runner, artifact.path, threads, interrupted=True)
+    return compare(artifact, result, "jvm", resume_check(result, resumed))
+
+
+def _checkout(engine: str, source: Path) -> Path:
+    if not source.is_dir():
+        raise ExportError(f"--on {engine}: {source} not found; run inside a checkout of effine")
+    return source
 
 
 ENGINES: dict[str, Callable[[Artifact, int | None], ParityReport]] = {
     "python": _python,
     "native": _native,
     "arm64": _arm64,
+    "jvm": _jvm,
 }
