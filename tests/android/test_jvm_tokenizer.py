@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import Encoding, Tokenizer
+from tokenizers import AddedToken, Encoding, Tokenizer, models, pre_tokenizers, processors, trainers
 
 from effine.export.backbones import packaged_minilm
 from effine.runtime.data import Example
@@ -229,3 +229,50 @@ def test_truncation(jvm: JvmRunner, wordpiece: Path, tmp_path: Path, length: int
     reference = Reference.from_file(wordpiece).encode(examples, length)
     for (ids, types, *_), tokens in zip(found, reference, strict=True):
         assert np.array_equal(ids, tokens.ids) and np.array_equal(types, tokens.type_ids)
+
+
+@pytest.fixture(scope="session")
+def byte_level(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """RoBERTa's kind of tokenizer, learned from a few sentences."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=900,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts(4, 2000), trainer)
+    tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, normalized=False)])
+    tokenizer.post_processor = processors.RobertaProcessing(
+        ("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=False
+    )
+    path = tmp_path_factory.mktemp("bpe") / "tokenizer.json"
+    tokenizer.save(str(path))
+    return path
+
+
+def test_byte_level_bpe(jvm: JvmRunner, byte_level: Path, tmp_path: Path) -> None:
+    assert not differences(jvm, byte_level, texts(0, TEXTS), tmp_path)[:3]
+    assert not differences(jvm, byte_level, every_code_point(), tmp_path)[:3]
+    both = list(zip(texts(1, 500), texts(2, 500)[::-1], strict=True))
+    assert not differences(jvm, byte_level, both, tmp_path)[:3]
+
+
+@pytest.mark.parametrize("trim", [True, False])
+def test_other_byte_level_options(
+    jvm: JvmRunner, byte_level: Path, tmp_path: Path, trim: bool
+) -> None:
+    document = json.loads(byte_level.read_text())
+    document["pre_tokenizer"]["add_prefix_space"] = True
+    document["model"]["ignore_merges"] = True
+    document["post_processor"] = {
+        "type": "Sequence",
+        "processors": [
+            {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": trim, "use_regex": True}
+        ],
+    }
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(document))
+    both: list[Text] = [*texts(5, 1000), *zip(texts(6, 200), texts(7, 200), strict=True)]
+    assert not differences(jvm, path, both, tmp_path)[:3]

@@ -15,8 +15,9 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tokenizers import Regex
 from tokenizers.normalizers import NFD, BertNormalizer, Lowercase
-from tokenizers.pre_tokenizers import BertPreTokenizer, WhitespaceSplit
+from tokenizers.pre_tokenizers import BertPreTokenizer, Split, WhitespaceSplit
 
 _SURROGATES = range(0xD800, 0xE000)
 _HANGUL = range(0xAC00, 0xD7A4)
@@ -38,6 +39,9 @@ def tables() -> Iterator[str]:
     yield _set("removed", lambda c: clean.normalize_str(c) == "")
     yield _set("punctuation", lambda c: len(bert.pre_tokenize_str(f"a{c}a")) == 3)
     yield _set("nonspacing", lambda c: strip.normalize_str(c) == "")
+    yield _set("letter", _matches(r"\p{L}"))
+    yield _set("number", _matches(r"\p{N}"))
+    yield _set("space", _matches(r"\s"))
     yield _map("class", {c: [v] for c in _characters() if (v := _class(nfd.normalize_str, c))})
     yield _map("decomposition", _changed(nfd.normalize_str, _HANGUL))
     yield _map("lower", _changed(lower.normalize_str))
@@ -60,6 +64,11 @@ def _set(name: str, holds: Callable[[str], bool]) -> str:
         else:
             runs.append([code, code])
     return " ".join([name, *(f"{a:x}" if a == b else f"{a:x}-{b:x}" for a, b in runs)])
+
+
+def _matches(pattern: str) -> Callable[[str], bool]:
+    split = Split(Regex(pattern), "isolated")
+    return lambda c: len(split.pre_tokenize_str(f"!{c}!")) == 3
 
 
 def _map(name: str, entries: Mapping[str, Sequence[int]]) -> str:

@@ -25,6 +25,7 @@ BRIDGE = "libeffine-bridge.so"
 _WHAT = "the Kotlin SDK on the JVM"
 _PACKAGES = "apt install maven openjdk-17-jdk-headless"
 _MODULES = ("executorch-jvm", "sdk")
+_JAR = "sdk-0.1.0.jar"
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,10 @@ def build_jvm_runner(source: Path, build: Path) -> JvmRunner:
     Raises:
         EngineError: the sources or a tool are missing, or the build fails.
     """
-    java, maven = jdk() / "bin" / "java", maven_command()
-    bridge = build_bridge(source, build)
+    java, maven = _jdk() / "bin" / "java", _maven()
+    bridge = _bridge(source, build)
     classes = source / "sdk" / "target"
-    made = classes / "sdk-0.1.0.jar"
+    made = classes / _JAR
     sources = [
         source / "pom.xml",
         *(source / m / part for m in _MODULES for part in ("pom.xml", "src")),
@@ -73,50 +74,8 @@ def build_jvm_runner(source: Path, build: Path) -> JvmRunner:
         run_logged(_WHAT, build / "maven", [[*maven, "-f", str(source), "package", "-DskipTests"]])
         made.touch()
     path = os.pathsep.join(map(str, (classes / "test-classes", made, classes / "lib" / "*")))
-    options = ("-Xss4m", f"-Deffine.bridge={bridge.absolute()}", "-cp", path)
+    options = (f"-Deffine.bridge={bridge.absolute()}", "-cp", path)
     return JvmRunner(source, (str(java), *options, MAIN))
-
-
-def build_bridge(source: Path, build: Path) -> Path:
-    """Build the library between the stand-ins for Android's runtime classes and ExecuTorch.
-
-    Raises:
-        EngineError: the sources or a tool are missing, or the build fails.
-    """
-    return cmake_build(
-        _WHAT,
-        source / "executorch-jvm" / "src" / "main" / "cpp",
-        build / "bridge",
-        BRIDGE,
-        executorch_wheel(_WHAT),
-        f"-DCMAKE_CXX_COMPILER={compiler(_WHAT)}",
-        f"-DJAVA_HOME={jdk()}",
-    )
-
-
-def maven_command() -> list[str]:
-    """Maven, without colours and progress.
-
-    Raises:
-        EngineError: it isn't installed.
-    """
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise EngineError(f"{_WHAT} needs mvn: {_PACKAGES}")
-    return [maven, "--batch-mode", "--no-transfer-progress"]
-
-
-def jdk() -> Path:
-    """The folder of the JDK: JAVA_HOME, else that of the machine's javac.
-
-    Raises:
-        EngineError: there is none.
-    """
-    compiler = shutil.which("javac")
-    home = os.environ.get("JAVA_HOME") or (compiler and str(Path(compiler).resolve().parents[1]))
-    if not home or not Path(home, "include", "jni.h").is_file():
-        raise EngineError(f"{_WHAT} needs a JDK: {_PACKAGES}")
-    return Path(home)
 
 
 def replay_jvm(
@@ -142,3 +101,33 @@ def replay_jvm(
         result = Path(folder, "result.safetensors")
         runner.run("replay", artifact, result, *options)
         return read_tensors(result)[0]
+
+
+def _bridge(source: Path, build: Path) -> Path:
+    """The library between the stand-ins for Android's runtime classes and ExecuTorch."""
+    return cmake_build(
+        _WHAT,
+        source / "executorch-jvm" / "src" / "main" / "cpp",
+        build / "bridge",
+        BRIDGE,
+        executorch_wheel(_WHAT),
+        f"-DCMAKE_CXX_COMPILER={compiler(_WHAT)}",
+        f"-DJAVA_HOME={_jdk()}",
+    )
+
+
+def _maven() -> list[str]:
+    """Maven, without colours and progress."""
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise EngineError(f"{_WHAT} needs mvn: {_PACKAGES}")
+    return [maven, "--batch-mode", "--no-transfer-progress"]
+
+
+def _jdk() -> Path:
+    """The folder of the JDK: JAVA_HOME, else that of the machine's javac."""
+    javac = shutil.which("javac")
+    home = os.environ.get("JAVA_HOME") or (javac and str(Path(javac).resolve().parents[1]))
+    if not home or not Path(home, "include", "jni.h").is_file():
+        raise EngineError(f"{_WHAT} needs a JDK: {_PACKAGES}")
+    return Path(home)

@@ -84,7 +84,10 @@ private fun copyRow(from: Tensor, to: Tensor, row: Int) {
     for (start in 0 until from.count step length) {
         var offset = row
         for (axis in small.indices) offset = offset * large[axis] + index[axis]
-        for (i in 0 until length) target.put(offset + i, source.get(start + i))
+        source.limit(start + length)
+        source.position(start)
+        target.position(offset)
+        target.put(source)
         var axis = small.size - 2
         while (axis >= 0 && ++index[axis] == small[axis]) index[axis--] = 0
     }

@@ -16,6 +16,7 @@ internal class Learner(private val artifact: Artifact, private val engine: Engin
     private val buffers = Buffers()
     private var next = State.zeros(manifest)
 
+    @Volatile
     var labels = manifest.task.labels
         private set
     var state = artifact.initialState()

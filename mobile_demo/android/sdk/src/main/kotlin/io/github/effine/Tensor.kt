@@ -58,10 +58,13 @@ class Tensor private constructor(val dtype: DType, val shape: List<Int>, interna
     internal fun sameBits(other: Tensor): Boolean =
         dtype == other.dtype && shape == other.shape && bytes() == other.bytes()
 
-    internal fun isFinite(): Boolean = when (dtype) {
-        DType.F32 -> floats().let { values -> (0 until count).all { values.get(it).isFinite() } }
-        DType.F64 -> bytes().asDoubleBuffer().let { values -> (0 until count).all { values.get(it).isFinite() } }
-        else -> true
+    internal fun isFinite(): Boolean {
+        val (floats, doubles) = bytes().asFloatBuffer() to bytes().asDoubleBuffer()
+        for (i in 0 until count) {
+            if (dtype == DType.F32 && !floats.get(i).isFinite()) return false
+            if (dtype == DType.F64 && !doubles.get(i).isFinite()) return false
+        }
+        return true
     }
 
     companion object {

@@ -24,7 +24,7 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
     private var run = Run(Settings().over(manifest, classWeights = null))
 
     /** The labels in head order, those added on the device last. */
-    val labels: List<String> get() = lock.withLock { learner.labels }
+    val labels: List<String> get() = learner.labels
 
     /**
      * Examples in the form that programs take, for the labels in use now.
@@ -80,6 +80,7 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
     /**
      * Goes on with an interrupted run, bit for bit as if it had not been interrupted.
      *
+     * @param data the run's; call [load] before [dataset] if labels were added in the run.
      * @param settings those given must be the run's.
      * @throws IncompatibleCheckpoint the checkpoint belongs to another artifact.
      * @throws CheckpointError data or settings differ from those of the run.

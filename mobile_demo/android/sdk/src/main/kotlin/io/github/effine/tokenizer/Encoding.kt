@@ -2,10 +2,17 @@ package io.github.effine.tokenizer
 
 internal const val NONE = -1
 
-/** One token: its id, where it is in its text, and in which word of which text. */
-internal class Entry(val id: Int, val start: Int, val end: Int, val word: Int, val type: Int, val sequence: Int) {
-    fun with(type: Int, sequence: Int) = Entry(id, start, end, word, type, sequence)
-}
+/** One token: its id, where it is in its text, in which word of which text, and the spaces at its ends. */
+internal data class Entry(
+    val id: Int,
+    val start: Int = 0,
+    val end: Int = 0,
+    val word: Int = NONE,
+    val type: Int = 0,
+    val sequence: Int = NONE,
+    val spacesBefore: Int = 0,
+    val spacesAfter: Int = 0,
+)
 
 /** The tokens of a text or pair, special tokens included. */
 class Encoding internal constructor(private val entries: List<Entry>) {

@@ -14,7 +14,7 @@ internal fun interface Model {
 
 internal fun model(place: Place): Model {
     val fields = place.table()
-    return when (val type = fields.present("type")?.string() ?: "WordPiece") {
+    return when (val type = fields.getValue("type").string()) {
         "WordPiece" -> {
             val vocabulary = vocabulary(fields.getValue("vocab"))
             val unknown = fields.getValue("unk_token").string()
@@ -25,11 +25,12 @@ internal fun model(place: Place): Model {
                 fields.getValue("max_input_chars_per_word").count(),
             )
         }
+        "BPE" -> Bpe.read(fields)
         else -> unsupported("model", type)
     }
 }
 
-private fun vocabulary(place: Place): Map<String, Int> {
+internal fun vocabulary(place: Place): Map<String, Int> {
     val table = place.json as? Json.Table ?: place.fail("a JSON object")
     return table.entries.mapValues { (_, id) -> Place(id, "vocab").count() }
 }

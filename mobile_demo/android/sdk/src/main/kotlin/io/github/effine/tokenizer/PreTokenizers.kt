@@ -16,6 +16,10 @@ internal fun preTokenizer(place: Place): PreTokenizer {
         "BertPreTokenizer" -> PreTokenizer { text ->
             text.splitRemoving(Unicode::isWhitespace).flatMap { it.splitIsolating(Unicode::isPunctuation) }
         }
+        "ByteLevel" -> ByteLevel(
+            fields.getValue("add_prefix_space").boolean(),
+            fields.present("use_regex")?.boolean() ?: true,
+        )
         "WhitespaceSplit" -> PreTokenizer { it.splitRemoving(Unicode::isWhitespace) }
         "Sequence" -> {
             val parts = fields.getValue("pretokenizers").items().map(::preTokenizer)

@@ -16,11 +16,12 @@ class Tokenizer private constructor(
     private val normalizer: Normalizer,
     private val preTokenizer: PreTokenizer,
     private val model: Model,
-    private val template: Template,
+    private val postProcessor: PostProcessor,
 ) {
     /** The tokens of a text or pair; neither truncated nor padded. */
     @JvmOverloads
-    fun encode(text: String, pair: String? = null): Encoding = template.encoding(entries(text), pair?.let(::entries))
+    fun encode(text: String, pair: String? = null): Encoding =
+        postProcessor.encoding(entries(text), pair?.let(::entries))
 
     private fun entries(text: String): List<Entry> {
         val pieces = before.split(Aligned.of(text)).flatMap { piece ->
@@ -34,8 +35,17 @@ class Tokenizer private constructor(
     private fun tokens(piece: Piece): List<Token> =
         if (piece.token == null) model.tokens(piece.text) else listOf(Token(piece.token, 0, piece.text.size))
 
-    private fun entry(token: Token, text: Aligned, word: Int) =
-        Entry(token.id, text.starts[token.start], text.ends[token.end - 1], word, 0, NONE)
+    private fun entry(token: Token, text: Aligned, word: Int): Entry {
+        val part = text.codes.slice(token.start until token.end)
+        return Entry(
+            token.id,
+            text.starts[token.start],
+            text.ends[token.end - 1],
+            word,
+            spacesBefore = part.takeWhile(::isSpaceCharacter).size,
+            spacesAfter = part.takeLastWhile(::isSpaceCharacter).size,
+        )
+    }
 
     companion object {
         /**
@@ -54,7 +64,7 @@ class Tokenizer private constructor(
                 normalizer,
                 fields.present("pre_tokenizer")?.let(::preTokenizer) ?: PreTokenizer { listOf(it) },
                 model(fields.getValue("model")),
-                fields.present("post_processor")?.let(Template::read) ?: Template.PLAIN,
+                fields.present("post_processor")?.let(::postProcessor) ?: PostProcessor(),
             )
         } catch (error: FormatError) {
             throw ArtifactError("$file: not a usable tokenizer: ${error.message}; $AGAIN", error)

@@ -11,6 +11,9 @@ internal object Unicode {
     private val removed = CodeSet(lines.getValue("removed"))
     private val punctuation = CodeSet(lines.getValue("punctuation"))
     private val nonspacing = CodeSet(lines.getValue("nonspacing"))
+    private val letters = CodeSet(lines.getValue("letter"))
+    private val numbers = CodeSet(lines.getValue("number"))
+    private val spaces = CodeSet(lines.getValue("space"))
     private val classes = codeMap(lines.getValue("class"))
     private val decompositions = codeMap(lines.getValue("decomposition"))
     private val lower = codeMap(lines.getValue("lower"))
@@ -24,6 +27,15 @@ internal object Unicode {
     fun isPunctuation(code: Int): Boolean = code in punctuation
 
     fun isNonspacingMark(code: Int): Boolean = code in nonspacing
+
+    /** Whether a regular expression's \p{L} matches. */
+    fun isLetter(code: Int): Boolean = code in letters
+
+    /** Whether a regular expression's \p{N} matches. */
+    fun isNumber(code: Int): Boolean = code in numbers
+
+    /** Whether a regular expression's \s matches. */
+    fun isSpace(code: Int): Boolean = code in spaces
 
     /** The canonical combining class. */
     fun combiningClass(code: Int): Int = classes[code]?.get(0) ?: 0

@@ -46,8 +46,9 @@ fun main(arguments: Array<String>) {
     } catch (error: UsageError) {
         System.err.println(error.message)
         exitProcess(2)
-    } catch (error: EffineError) {
-        System.err.println(error.message)
+    } catch (error: Exception) {
+        if (error !is EffineError) error.printStackTrace()
+        System.err.println(error.message ?: error.toString())
         exitProcess(1)
     }
 }
