@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: setup demo test android-test lint docs wheel clean
+.PHONY: setup demo test android-test lint docs benchmarks ort wheel clean
 
 setup: $(VENV)/.installed
 
@@ -33,9 +33,21 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy exporter runtime_py
 	$(BIN)/python -m effine.export.docs --check
+	$(BIN)/effine bench report docs/results/*.jsonl --check
 
 docs: setup
 	$(BIN)/python -m effine.export.docs
+
+benchmarks: setup
+	$(BIN)/effine bench report docs/results/*.jsonl
+
+# ONNX Runtime training ended at 1.19.2: wheels for Python 3.8 to 3.12, NumPy 1, and an ONNX of its time.
+ort: .ort/.installed
+
+.ort/.installed:
+	$(PYTHON) -m venv .ort
+	.ort/bin/pip install --quiet onnxruntime-training-cpu==1.19.2 onnx==1.16.2 'numpy<2'
+	touch $@
 
 wheel: setup
 	$(BIN)/python -m build --wheel --outdir dist .

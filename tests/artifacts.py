@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -63,7 +64,17 @@ def pairs() -> Rows:
     ]
 
 
-DATA = {"classification": intents, "regression": scores, "pair": pairs}
+def tags() -> Rows:
+    """Texts about two things, one, or none of the three, told apart by their words."""
+    chosen = [things for n in range(3) for things in itertools.combinations(THINGS, n)]
+    return [
+        {"text": f"{' '.join(things)} {tail}", "labels": list(things)}
+        for tail in TAILS[:4]
+        for things in chosen
+    ]
+
+
+DATA = {"classification": intents, "regression": scores, "pair": pairs, "multilabel": tags}
 
 
 class Recorder:
@@ -89,11 +100,13 @@ def shared_folder(factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """A function that exports (method, architecture, task, precision), or opens what is there.
+    """A function that exports (method, architecture, task, precision, pooling), or opens what
+    is there.
 
-    For classification with bert, which training is tested on, `head` and `read` have two
-    sequence lengths and `head` has two spare labels. Regression is on one layer to save
-    time, but for `read`, which walks over the layers.
+    With `accumulate`, as many smaller batches make one of the others'.
+    For classification with bert, which training is tested on, `head`, `read` and `adapter` have
+    two sequence lengths and `head` has two spare labels; `multilabel` has one. Regression is on
+    one layer to save time, but for `read`, which walks over the layers.
     """
     shared = shared_folder(tmp_path_factory)
 
@@ -102,24 +115,30 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
         architecture: str = "bert",
         task: str = "classification",
         precision: str = "fp32",
+        accumulate: int = 1,
+        pooling: str | None = None,
     ) -> Artifact:
-        path = shared / f"{method}-{architecture}-{task}-{precision}.effine"
+        settings = (method, architecture, task, precision, accumulate, pooling)
+        path = shared / f"{'-'.join(map(str, settings))}.effine"
         with open(shared / f"{path.name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if path.exists():
                 return Artifact.open(path)
             shallow = task == "regression" and method != "read"
             plain = (architecture, task, precision) != ("bert", "classification", "fp32")
+            spare = 2 if method == "head" and not plain else int(task == "multilabel")
             return _quietly(
                 export,
                 str(tiny[f"{architecture}-shallow" if shallow else architecture]),
                 method=method,
                 task="classification" if task == "pair" else task,
                 data=DATA[task](),
-                seq="16" if plain or method not in ("head", "read") else "8,16",
-                spare_labels=0 if plain or method != "head" else 2,
-                batch=BATCH,
+                seq="16" if plain or method not in ("head", "read", "adapter") else "8,16",
+                spare_labels=spare,
+                batch=BATCH // accumulate,
+                accumulate=accumulate,
                 backbone_precision=precision,
+                pooling=pooling,
                 out=path,
             )
 

@@ -41,6 +41,7 @@ def make_manifest(**changes: object) -> m.Manifest:
         "programs": make_programs(state),
         "state": state,
         "tolerances": m.Tolerances(),
+        "memory": m.MemoryInfo(4096, 2048, 1024, 512, 12_000_000),
         "frozen_head": m.FrozenHead(0.75, "accuracy", "dev"),
     }
     return m.Manifest.describe(**{**parts, **changes})

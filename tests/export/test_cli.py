@@ -101,11 +101,32 @@ def test_from_export_to_evaluation(tiny: dict[str, Path], tmp_path: Path, data: 
     Artifact.open(out)
 
 
+def test_the_cache_is_chosen_and_told(head: Path, data: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "features"
+    common = ("train", head, "--data", data, "--threads", 1, "--epochs", 2)
+    common = (*common, "--out", tmp_path / "c", "--force", "--cache", cache)
+    first, *_ = good(*common, "--cache-precision", "int8").splitlines()
+    assert first.startswith("cache: int8, 0.00 MB for 24 samples, saves ")
+    assert first.endswith(" over 2 epochs")
+    assert "holds all 24" in good(*common, "--cache-precision", "int8")
+    assert 'cache_precision ("int8" there, "fp16" here)' in refused(
+        *common, "--resume", "--cache-precision", "fp16"
+    )
+    cache.unlink()
+    report = json.loads(good(*common, "--cache-size", "1kB", "--json"))
+    assert 500 < cache.stat().st_size <= 1000 and 0 < report["uncached"] < 24
+    for size in ("12MiB", "-1", "MB"):
+        assert "is not a size such as 512MB" in refused(*common, "--cache-size", size)
+    assert "choose another --cache" in refused(*common, "--cache", data / "features")
+
+
 def test_resume_and_continue(head: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run.ckpt"
     common = ("train", head, "--data", data, "--threads", 1, "--json")
     first = json.loads(good(*common, "--out", out, "--epochs", 2))
-    assert json.loads(good(*common, "--out", out, "--resume")) == first
+    assert first["cache"].startswith("cache: ")
+    again = json.loads(good(*common, "--out", out, "--resume"))
+    assert again | {"cache": ""} == first | {"cache": ""}
     assert "setting epochs" in refused(*common, "--out", out, "--resume", "--epochs", 3)
     assert "doesn't exist" in refused(*common, "--out", tmp_path / "other.ckpt", "--resume")
     more = tmp_path / "more.ckpt"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from conftest import tiny_network
+from artifacts import Exported
 from effine.export.backbones import encoder_from
 from effine.export.capture import MASK
 from effine.export.lowering.passes import run_passes
@@ -13,8 +13,10 @@ from effine.export.lowering.xnnpack import FrozenWeights, lower
 from effine.export.methods import known_methods, make_method
 from effine.export.model import Model
 from effine.export.optimizers import AdamW
-from effine.export.programs import capture_all
+from effine.export.phases import capture_all
+from effine.export.profile import profile
 from effine.export.tasks import make_task
+from networks import tiny_network
 
 BATCH, SEQ = 4, 8
 METHODS = sorted(known_methods())
@@ -77,6 +79,19 @@ def test_the_rewritten_training_graph_equals_autograd(name: str) -> None:
         assert error <= 1e-3 * max(grad.norm(), 1e-5 * total), key
 
 
+def test_no_constant_is_a_weight_and_an_operand() -> None:
+    """As many rows as features: ones that sum rows and ones that sum features look alike."""
+    assert tiny_network("bert").config.hidden_size == BATCH * SEQ
+    captured = capture_all(model_of("adapter"), AdamW(), BATCH, [SEQ])
+    graph = captured["train"][f"train_b{BATCH}_s{SEQ}"].graph
+    run_passes(graph)
+    products = (torch.ops.aten.linear.default, torch.ops.aten.mm.default)
+    for node in graph.graph.nodes:
+        if node.op == "get_attr":
+            roles = {user.target in products and user.args[0] is not node for user in node.users}
+            assert len(roles) == 1, node.target
+
+
 @pytest.mark.parametrize("name", ["adapter", "spartan", "read"])
 def test_no_product_is_left_outside_a_delegate(name: str) -> None:
     captured = capture_all(model_of(name), AdamW(), BATCH, [SEQ])
@@ -86,3 +101,35 @@ def test_no_product_is_left_outside_a_delegate(name: str) -> None:
     left = [op for op in portable if any(part in op for part in slow)]
     assert [op for op in left if "_log_softmax" not in op] == []
     assert next(iter(lowered.delegates.values())) <= 12
+
+
+@pytest.mark.parametrize("architecture", ["mpnet", "modernbert", "albert"])
+def test_other_architectures_are_delegated_as_bert_is(
+    artifact: Exported, architecture: str
+) -> None:
+    """Positions, distances and rotations cost no operators but a lookup."""
+    own, bert = (
+        {entry.method: entry for entry in profile(artifact("adapter", name), threads=1)}
+        for name in (architecture, "bert")
+    )
+    for method, entry in own.items():
+        assert entry.delegates <= bert[method].delegates
+        outside = {operator.name for operator in entry.operators}
+        more = outside - {operator.name for operator in bert[method].operators}
+        counting = {"ne.Scalar_out", "cumsum.out", "mul.out", "add.out"}
+        assert more <= {"embedding.out", *(counting if "backbone" in method else ())}
+
+
+def test_what_follows_from_positions_is_computed_at_export() -> None:
+    """Cosines and sines for local and for global layers, and a window: once for all layers."""
+    encoder = encoder_from(tiny_network("modernbert", 4))
+    model = Model(encoder, make_method("adapter"), make_task("classification", 3))
+    predict = capture_all(model, AdamW(), 1, [SEQ])["predict"][f"predict_b1_s{SEQ}"]
+    inputs = [torch.randn_like(t) if t.is_floating_point() else t for t in predict.inputs.values()]
+    before = predict.graph(*inputs)[0]
+    run_passes(predict.graph)
+    left = {str(node.target).removeprefix("aten.") for node in predict.graph.graph.nodes}
+    folded = ("arange", "cos.", "sin.", "pow", "gt.", "abs.")
+    assert not [name for name in left if name.startswith(folded)]
+    assert len([name for name in left if name.startswith("_positions")]) == 5
+    assert torch.allclose(predict.graph(*inputs)[0], before, atol=1e-5)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import tiny_network
 from effine.export.backbones import encoder_from
 from effine.export.encoder import Encoder
 from effine.export.errors import ExportError
@@ -19,6 +18,7 @@ from effine.export.methods.read import DepthGRU
 from effine.export.methods.spartan import Memory
 from effine.export.model import Model
 from effine.export.tasks import make_task
+from networks import tiny_network
 
 METHODS = sorted(known_methods())
 
@@ -51,6 +51,29 @@ def represent(model: Model) -> torch.Tensor:
     tokens = tokens_of(model.encoder)
     features = model.features(tokens)
     return model.method.represent(model.encoder, features, tokens["attention_mask"])
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("name", METHODS)
+def test_features_of_padding_change_neither_loss_nor_gradients(name: str, pooling: str) -> None:
+    """The cache drops them and gives zeros back."""
+    model = model_of(name, pooling=pooling)
+    torch.manual_seed(3)
+    for parameter in model.trainable().values():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    tokens = tokens_of(model.encoder)
+    mask = tokens["attention_mask"]
+    features = model.features(tokens)
+    if all(feature.dim() == 2 for feature in features.values()):
+        pytest.skip(f"{name} with pooling {pooling} has features of whole samples")
+    cut = {key: value * mask.unsqueeze(-1) for key, value in features.items()}
+    assert all(not torch.equal(cut[key], features[key]) for key in features)
+    results = []
+    for given in (features, cut):
+        loss = nn.functional.cross_entropy(model(given, mask), torch.tensor([0, 1, 2, 0]))
+        results.append((loss, *torch.autograd.grad(loss, list(model.trainable().values()))))
+    for whole, without in zip(*results, strict=True):
+        torch.testing.assert_close(without, whole, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "spartan"])

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from artifacts import Exported, intents
-from conftest import tiny_network
 from effine.export.backbones import encoder_from
 from effine.export.capture import capture
 from effine.export.errors import ExportError
@@ -25,6 +24,7 @@ from effine.export.precision import (
     frozen_tables,
 )
 from effine.export.tasks import make_task
+from networks import tiny_network
 
 ROWS, INPUTS, OUTPUTS = 5, 64, 48
 

@@ -23,20 +23,26 @@ def program(built: Runner, name: str) -> Runner:
     return Runner(built.executable.with_name(name), built.emulator)
 
 
-@pytest.mark.parametrize("method", known_methods())
-def test_trains_as_pytorch_does(artifact: Exported, runner: Runner, method: str) -> None:
-    exported = artifact(method)
-    report = compare(exported, replay_native(runner, exported.path, threads=1), "native")
-    assert report.passed, [check for check in report.checks if not check.passed]
-
-
-@pytest.mark.parametrize(("method", "precision"), [("spartan", "int8"), ("head", "int4")])
-def test_trains_on_quantised_weights(
+@pytest.mark.parametrize(
+    ("method", "precision"),
+    [*((method, "fp32") for method in known_methods()), ("spartan", "int8"), ("head", "int4")],
+)
+def test_trains_as_pytorch_does(
     artifact: Exported, runner: Runner, method: str, precision: str
 ) -> None:
     exported = artifact(method, precision=precision)
     report = compare(exported, replay_native(runner, exported.path, threads=1), "native")
     assert report.passed, [check for check in report.checks if not check.passed]
+
+
+def test_accumulates_as_pytorch_does(
+    artifact: Exported, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    reports = run_parity(artifact("head", accumulate=2).path, ["python", "native"], threads=1)
+    for report in reports:
+        assert report.passed, [check for check in report.checks if not check.passed]
+        assert "accumulated: gradients" in [check.name for check in report.checks]
 
 
 @pytest.mark.parametrize(
@@ -82,9 +88,9 @@ def test_a_replay_repeats_itself(artifact: Exported, runner: Runner) -> None:
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
-def test_order_and_schedules_agree_with_the_vectors(runner: Runner) -> None:
+def test_order_schedules_and_rounding_agree_with_the_vectors(runner: Runner) -> None:
     program(runner, "effine-vectors").run(VECTORS)
 
 
-def test_order_and_schedules_agree_with_the_vectors_on_arm64(arm64: Runner) -> None:
+def test_order_schedules_and_rounding_agree_with_the_vectors_on_arm64(arm64: Runner) -> None:
     program(arm64, "effine-vectors").run(VECTORS)

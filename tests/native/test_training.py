@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+import random
+import re
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from artifacts import BATCH, Exported, Rows, intents, scores
+from artifacts import BATCH, Exported, Rows, intents, scores, tags
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines.native import Runner
 from effine.runtime.errors import EngineError
+from effine.runtime.packing import PRECISIONS
 from effine.runtime.run import Progress
 from effine.runtime.tensors import read_tensors, write_tensors
 from effine.runtime.tokens import write_tokens
@@ -72,6 +76,23 @@ def test_a_run_is_the_same_in_both(
     printed = both.train_native(**SETTINGS)
     assert both.same()
     assert printed.count("epoch ") == 4 and "warning" not in printed
+
+
+def test_a_run_with_accumulated_gradients_is_the_same_in_both(
+    artifact: Exported, runner: Runner, tmp_path: Path
+) -> None:
+    both = Both(artifact("head", accumulate=2), runner, tmp_path, intents()[:-3])
+    both.train_python(**SETTINGS)
+    both.train_native(**SETTINGS)
+    assert both.same()
+    both.train_python(accumulate=3, epochs=1)
+    both.train_native(accumulate=3, epochs=1)
+    assert both.same()
+
+
+def test_accumulation_that_was_not_exported_is_refused(head: Both) -> None:
+    with pytest.raises(EngineError, match=r"--accumulate 3: .* export with --accumulate"):
+        head.train_native(accumulate=3)
 
 
 @pytest.mark.parametrize("method", ["head", "spartan"])
@@ -131,20 +152,87 @@ def test_scores(artifact: Exported, runner: Runner, tmp_path: Path) -> None:
     assert both.same()
 
 
-def test_the_cache_file_is_shared(head: Both, tmp_path: Path) -> None:
+def test_several_labels(artifact: Exported, runner: Runner, tmp_path: Path) -> None:
+    both = Both(artifact("head", "bert", "multilabel"), runner, tmp_path, tags())
+    both.train_python(**SETTINGS)
+    both.train_native(**SETTINGS)
+    assert both.same()
+    tensors, metadata = read_tensors(both.tokens)
+    narrow = {**tensors, "labels": tensors["labels"][:, :2].copy()}
+    write_tensors(both.tokens, narrow, metadata)
+    with pytest.raises(EngineError, match="its lists don't belong together"):
+        both.train_native()
+
+
+@pytest.fixture
+def adapter(artifact: Exported, runner: Runner, tmp_path: Path) -> Both:
+    """With features of each token."""
+    return Both(artifact("adapter"), runner, tmp_path, intents())
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_cache_file_is_shared(adapter: Both, tmp_path: Path, precision: str) -> None:
     theirs, ours = tmp_path / "python.cache", tmp_path / "native.cache"
-    Trainer(head.artifact, threads=1, cache=theirs).fit(
-        head.data, checkpoint=head.python, **SETTINGS
+    settings = {**SETTINGS, "cache_precision": precision}
+    Trainer(adapter.artifact, threads=1, cache=theirs).fit(
+        adapter.data, checkpoint=adapter.python, **settings
     )
-    head.train_native("--cache", ours, **SETTINGS)
-    assert head.same() and ours.read_bytes() == theirs.read_bytes()
+    printed = adapter.train_native("--cache", ours, **settings)
+    assert adapter.same() and ours.read_bytes() == theirs.read_bytes()
+    assert printed.startswith(f"cache: {precision}, 0.") and " MB for 24 samples, saves" in printed
+    assert "holds all 24 samples" in adapter.train_native("--cache", theirs, **settings)
+    assert adapter.same() and ours.read_bytes() == theirs.read_bytes()
 
     content = ours.read_bytes()
     damaged = bytearray(content)
     damaged[200] ^= 1
     ours.write_bytes(damaged[:-5])
-    head.train_native("--cache", ours, **SETTINGS)
-    assert head.same() and len(ours.read_bytes()) > len(content)
+    adapter.train_native("--cache", ours, **settings)
+    assert adapter.same() and len(ours.read_bytes()) > len(content)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_rounded_features_are_the_same_without_a_cache(adapter: Both, precision: str) -> None:
+    settings = {**SETTINGS, "cache_precision": precision}
+    adapter.train_native(**SETTINGS)
+    exact = adapter.native.read_bytes()
+    adapter.train_native("--stop-after", str(UPDATES + 2), **settings)
+    with pytest.raises(EngineError, match=rf'cache_precision \("{precision}" there, "fp32" here\)'):
+        adapter.train_native("--resume", cache_precision="fp32")
+    adapter.train_native("--resume")
+    trainer = Trainer(adapter.artifact, threads=1, cache=False)
+    trainer.fit(adapter.data, checkpoint=adapter.python, **settings)
+    assert adapter.same() and adapter.native.read_bytes() != exact
+
+
+def test_beyond_the_bound_features_are_recomputed(adapter: Both, tmp_path: Path) -> None:
+    adapter.train_python(**SETTINGS)
+    cache = tmp_path / "native.cache"
+    printed = adapter.train_native("--cache", cache, "--cache-size", "9kB", **SETTINGS)
+    assert adapter.same() and 5_000 < cache.stat().st_size <= 9_000
+    assert re.search(r"0\.01 MB for \d of 24 samples", printed)
+
+
+def test_a_full_disk_costs_recomputation_only(adapter: Both, small_disk: Path) -> None:
+    adapter.train_python(**SETTINGS)
+    (small_disk / "other").write_bytes(bytes(48 * 1024))
+    cache = small_disk / "native.cache"
+    for _ in range(2):
+        adapter.train_native("--cache", cache, **SETTINGS)
+        assert adapter.same() and 12_000 < cache.stat().st_size <= 16 * 1024
+
+
+def test_a_kill_while_caching_costs_recomputation_only(adapter: Both, tmp_path: Path) -> None:
+    adapter.train_python(**SETTINGS)
+    cache = tmp_path / "native.cache"
+    command = [adapter.runner.executable, "train", adapter.artifact.path, "--data", adapter.tokens]
+    random.seed(0)
+    for _ in range(8):
+        with subprocess.Popen([*command, "--out", adapter.native, "--cache", cache]) as process:
+            time.sleep(random.uniform(0.05, 0.3))
+            process.kill()
+    adapter.train_native("--cache", cache, **SETTINGS)
+    assert adapter.same()
 
 
 def test_an_interrupt_leaves_a_checkpoint(head: Both) -> None:
@@ -228,6 +316,8 @@ def test_unusable_tokens_are_refused(head: Both, name: str, value: Any, problem:
         (("--schedule", "step"), "--schedule step: use constant, linear or cosine"),
         (("--verbose",), "--verbose: unknown option"),
         (("--seed",), "--seed needs a value"),
+        (("--cache-precision", "int4"), "--cache-precision int4: use fp32, fp16 or int8"),
+        (("--cache-size", "12 MiB"), "--cache-size needs a size such as 512MB"),
         (("more",), "expected: train ARTIFACT"),
     ],
 )

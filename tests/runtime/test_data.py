@@ -5,15 +5,11 @@ import os
 
 import numpy as np
 import pytest
-from sklearn.utils.class_weight import compute_sample_weight
 
 from effine.runtime.data import (
     Example,
     as_examples,
-    balanced_weights,
-    encode_labels,
     fingerprint,
-    labels_of,
     load_examples,
     read_labels,
 )
@@ -226,24 +222,47 @@ def test_errors_in_memory_name_the_index(data, message):
     assert error_of(as_examples, data, CLASSES).startswith(message)
 
 
-def test_labels_are_distinct_and_sorted():
-    examples = [Example("", label=label) for label in ("b", "B", "a", "b", "10", "9")]
-    assert labels_of(examples) == ["10", "9", "B", "a", "b"]
+TAGS = "multilabel"
 
 
-def test_encoding_labels():
-    examples = [Example("", label=label) for label in ("b", "a", "b")]
-    encoded = encode_labels(examples, ["a", "b"])
-    assert encoded.dtype == np.int64
-    assert encoded.tolist() == [1, 0, 1]
+def test_several_labels_in_each_format(write):
+    expected = [
+        Example("a", labels=("x", "y z")),
+        Example("b", labels=()),
+        Example("c", labels=("7",)),
+    ]
+    csv = write("a.csv", "text,labels\na,x | y z\nb,\nc,7\n")
+    tsv = write("a.tsv", "text\tlabels\na\tx|y z\nb\t\nc\t7\n")
+    jsonl = write(
+        "a.jsonl",
+        '{"text": "a", "labels": ["x", "y z"]}\n{"text": "b", "labels": []}\n'
+        '{"text": "c", "labels": [7]}\n',
+    )
+    for path in (csv, tsv, jsonl):
+        assert load_examples(path, TAGS) == expected
+    assert as_examples(expected, TAGS) == expected
+    assert as_examples([{"text": "a", "labels": ("x", "y z")}], TAGS) == expected[:1]
+    assert as_examples(["a"], TAGS, labelled=False) == [Example("a")]
 
 
-def test_an_unknown_label_is_named_with_its_line(write):
-    path = write("a.csv", "text,label\nhi,a\nho,new\n")
-    message = error_of(encode_labels, load_examples(path, CLASSES), ["a"])
-    assert message.startswith(f"{path}, line 3: unknown label 'new'; add it with --spare-labels")
-    assert "add_label" in message and "export again" in message
-    assert error_of(encode_labels, [Example("", label="z")], ["a"]).startswith("data[0]: unknown")
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ('"labels": null', 'labels is None, not a list; write ["a", "b"], or [] for none'),
+        ('"labels": 3', "labels is 3, not a list"),
+        ('"labels": {"a": 1}', "not a list"),
+        ('"labels": ["a", "b", "a"]', "label 'a' is given twice"),
+        ('"labels": ["a", " "]', "the label is empty"),
+        ('"labels": ["a", null]', "the label is empty"),
+        ('"labels": ["a", ["b"]]', "label is ['b'], not a string"),
+        ('"labels": "a||b"', "the label is empty"),
+        ('"label": "a"', "no column 'labels' (found: 'text', 'label')"),
+    ],
+)
+def test_malformed_lists_of_labels(write, row, problem):
+    path = write("a.jsonl", f'{{"text": "fine", "labels": ["a"]}}\n{{"text": "a", {row}}}\n')
+    message = error_of(load_examples, path, TAGS)
+    assert message.startswith(f"{path}, line 2: ") and problem in message
 
 
 def test_reading_labels(write):
@@ -267,13 +286,6 @@ def test_malformed_label_files(write, content, problem):
     assert error_of(read_labels, path).startswith(f"{path}{problem}")
 
 
-def test_balanced_weights_agree_with_sklearn():
-    labels = np.random.default_rng(0).choice(5, 200, p=[0.6, 0.2, 0.15, 0.05, 0.0])
-    weights = balanced_weights(labels, 5)
-    assert weights.dtype == np.float32
-    np.testing.assert_allclose(weights, compute_sample_weight("balanced", labels), rtol=1e-6)
-
-
 def test_the_fingerprint_is_of_content_and_order():
     base = [Example("ab", "c", "x"), Example("d", "e", "y")]
     variants = [
@@ -286,6 +298,9 @@ def test_the_fingerprint_is_of_content_and_order():
         [Example("ab", "", "x"), base[1]],
         [Example("ab", "c", None, 1.0), base[1]],
         [Example("ab", "c", None, 1.5), base[1]],
+        [Example("ab", "c", "x", labels=()), base[1]],
+        [Example("ab", "c", "x", labels=("p", "q")), base[1]],
+        [Example("ab", "c", "x", labels=("pq",)), base[1]],
     ]
     assert len({fingerprint(examples) for examples in variants}) == len(variants)
     moved = [Example("ab", "c", "x", origin="elsewhere"), base[1]]

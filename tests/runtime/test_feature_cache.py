@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import struct
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,174 +13,209 @@ import pytest
 
 from artifacts import Exported, Recorder, intents
 from effine.runtime.artifact import Artifact
-from effine.runtime.engines import Arrays
-from effine.runtime.feature_cache import FeatureCache, program_key
+from effine.runtime.errors import StateError
+from effine.runtime.feature_cache import FeatureCache, cache_key
+from effine.runtime.packing import PRECISIONS, Packing
 from effine.runtime.trainer import Trainer
 
 START = 40
-HEADER = struct.calcsize("<32sII")
+HEADER = 40
+
+
+@pytest.fixture(params=PRECISIONS)
+def precision(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture
-def head(artifact: Exported) -> Artifact:
-    return artifact("head")
+def read(artifact: Exported) -> Artifact:
+    """An artifact with features of each token, at two lengths."""
+    return artifact("read", pooling="mean")
 
 
-def features(artifact: Artifact, seq: int, seed: int) -> Arrays:
-    random = np.random.default_rng(seed)
-    _, method = artifact.manifest.backbone_method(1, seq)
-    return {s.name: random.normal(size=s.shape).astype(np.float32) for s in method.outputs}
+def opened(
+    path: Path, artifact: Artifact, precision: str = "fp32", bound: int = 2**30
+) -> FeatureCache:
+    return FeatureCache(path, artifact, Packing(artifact.manifest, precision), bound)
 
 
 def key(number: int) -> bytes:
     return bytes([number]) * 32
 
 
-def fill(path: Path, artifact: Artifact, count: int = 6) -> dict[bytes, Arrays]:
-    """A cache file with records of alternating lengths; returns what it holds."""
-    cache = FeatureCache(path, artifact)
-    stored = {}
-    for number in range(count):
-        seq = artifact.manifest.shapes.seqs[number % 2]
-        stored[key(number)] = features(artifact, seq, number)
-        cache.put(key(number), seq, stored[key(number)])
+def length(number: int) -> int:
+    return 3 + 5 * number % 11
+
+
+def payload(artifact: Artifact, precision: str, number: int) -> bytes:
+    return np.random.default_rng(number).bytes(
+        Packing(artifact.manifest, precision).size(length(number))
+    )
+
+
+def fill(
+    path: Path, artifact: Artifact, precision: str = "fp32", numbers: range = range(6)
+) -> dict[bytes, bytes]:
+    """Put records of different lengths; returns what they hold."""
+    cache = opened(path, artifact, precision)
+    stored = {key(number): payload(artifact, precision, number) for number in numbers}
+    for number in numbers:
+        cache.put(key(number), length(number), stored[key(number)])
     cache.close()
     return stored
 
 
-def found(path: Path, artifact: Artifact, stored: Mapping[bytes, Arrays]) -> list[int]:
+def found(
+    path: Path, artifact: Artifact, stored: Mapping[bytes, bytes], precision: str = "fp32"
+) -> list[int]:
     """The numbers of the records that are still there, all of them right."""
-    cache = FeatureCache(path, artifact)
-    numbers = []
-    for sample, expected in stored.items():
-        features = cache.get(sample)
-        if features is not None:
-            assert all(np.array_equal(features[name], expected[name]) for name in expected)
-            numbers.append(sample[0])
-    assert cache.hits == len(numbers) and cache.misses == len(stored) - len(numbers)
+    cache = opened(path, artifact, precision)
+    read = {sample: cache.get(sample) for sample in stored}
     cache.close()
-    return numbers
+    assert all(read[sample] in (None, expected) for sample, expected in stored.items())
+    return [sample[0] for sample, content in read.items() if content is not None]
 
 
-def record_size(artifact: Artifact, seq: int) -> int:
-    return HEADER + sum(array.nbytes for array in features(artifact, seq, 0).values())
+def test_records_survive_closing(read: Artifact, tmp_path: Path, precision: str) -> None:
+    stored = fill(tmp_path / "c", read, precision)
+    assert found(tmp_path / "c", read, stored, precision) == [0, 1, 2, 3, 4, 5]
+    assert opened(tmp_path / "c", read, precision).get(key(9)) is None
+    tokens = sum(length(number) for number in range(6))
+    row = {"fp32": 4 * 32, "fp16": 2 * 32, "int8": 4 + 32}[precision]
+    assert (tmp_path / "c").stat().st_size == START + 6 * HEADER + tokens * 2 * row
 
 
-def test_records_survive_closing(head: Artifact, tmp_path: Path) -> None:
-    stored = fill(tmp_path / "c", head)
-    assert found(tmp_path / "c", head, stored) == [0, 1, 2, 3, 4, 5]
-    assert FeatureCache(tmp_path / "c", head).get(key(9)) is None
-
-
-def test_what_was_just_put_can_be_read(head: Artifact, tmp_path: Path) -> None:
-    cache = FeatureCache(tmp_path / "c", head)
+def test_what_was_just_put_can_be_read(read: Artifact, tmp_path: Path) -> None:
+    cache = opened(tmp_path / "c", read)
     for number in range(4):
-        expected = features(head, 8, number)
-        cache.put(key(number), 8, expected)
-        read = cache.get(key(number))
-        assert read is not None and all(np.array_equal(read[n], expected[n]) for n in expected)
+        content = payload(read, "fp32", number)
+        cache.put(key(number), length(number), content)
+        cache.prefetch([key(number), key(number + 1)])
+        assert cache.get(key(number)) == content
 
 
-def test_a_changed_payload_is_a_miss(head: Artifact, tmp_path: Path) -> None:
+def test_every_changed_byte_costs_records_only(
+    read: Artifact, tmp_path: Path, precision: str
+) -> None:
     path = tmp_path / "c"
-    stored = fill(path, head)
-    content = bytearray(path.read_bytes())
-    content[START + record_size(head, 8) + HEADER + 5] ^= 1
-    path.write_bytes(content)
-    assert found(path, head, stored) == [0, 2, 3, 4, 5]
-
-
-def test_every_changed_byte_costs_records_only(head: Artifact, tmp_path: Path) -> None:
-    path = tmp_path / "c"
-    stored = fill(path, head)
+    stored = fill(path, read, precision)
     whole = path.read_bytes()
     random = np.random.default_rng(0)
-    headers = [*range(START + HEADER), *random.integers(0, len(whole), 60)]
-    for position in headers:
+    for position in [*range(START + HEADER), *random.integers(0, len(whole), 60)]:
         content = bytearray(whole)
         content[position] ^= 0x10
         path.write_bytes(content)
-        assert len(found(path, head, stored)) < len(stored), position
+        assert len(found(path, read, stored, precision)) < len(stored), position
 
 
-@pytest.mark.parametrize("lost", [1, 7, 200])
+def test_a_record_of_another_sample_is_not_returned(read: Artifact, tmp_path: Path) -> None:
+    """What happens when two processes write to the same file."""
+    path = tmp_path / "c"
+    first, second = opened(path, read), opened(path, read)
+    for number, cache in ((0, first), (11, second)):
+        cache.put(key(number), length(number), payload(read, "fp32", number))
+    assert length(0) == length(11)
+    assert first.get(key(0)) is None
+    assert second.get(key(11)) == payload(read, "fp32", 11)
+
+
+@pytest.mark.parametrize("lost", [1, 7, 1600])
 def test_a_broken_tail_is_cut_off_and_written_over(
-    head: Artifact, tmp_path: Path, lost: int
+    read: Artifact, tmp_path: Path, lost: int
 ) -> None:
     path = tmp_path / "c"
-    stored = fill(path, head)
+    stored = fill(path, read)
     path.write_bytes(path.read_bytes()[:-lost])
-    assert found(path, head, stored) == ([0, 1, 2, 3, 4] if lost < 200 else [0, 1, 2, 3])
-    cache = FeatureCache(path, head)
-    for number in (4, 5):
-        cache.put(key(number), head.manifest.shapes.seqs[number % 2], stored[key(number)])
-    cache.close()
-    assert found(path, head, stored) == [0, 1, 2, 3, 4, 5]
+    rest = found(path, read, stored)
+    assert rest == ([0, 1, 2, 3, 4] if lost < 1600 else [0, 1, 2, 3])
+    fill(path, read, numbers=range(len(rest), 6))
+    assert found(path, read, stored) == [0, 1, 2, 3, 4, 5]
+
+
+def test_zeros_behind_the_records_are_cut_off(read: Artifact, tmp_path: Path) -> None:
+    """Some file systems leave them after a power cut."""
+    path = tmp_path / "c"
+    stored = fill(path, read)
+    whole = path.read_bytes()
+    path.write_bytes(whole + bytes(1000))
+    assert found(path, read, stored) == [0, 1, 2, 3, 4, 5]
+    assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize("size", [0, 1, 8, 39, 40])
-def test_a_file_cut_in_its_header_starts_anew(head: Artifact, tmp_path: Path, size: int) -> None:
+def test_a_file_cut_in_its_header_starts_anew(read: Artifact, tmp_path: Path, size: int) -> None:
     path = tmp_path / "c"
-    stored = fill(path, head)
+    stored = fill(path, read)
     path.write_bytes(path.read_bytes()[:size])
-    assert found(path, head, stored) == []
-    assert path.read_bytes()[:8] == b"EFFCACH1" and path.stat().st_size == START
+    assert found(path, read, stored) == []
+    assert path.read_bytes()[:8] == b"EFFCACH2" and path.stat().st_size == START
 
 
-def test_a_file_of_another_program_is_replaced(
-    artifact: Exported, head: Artifact, tmp_path: Path
+def test_a_file_of_version_1_is_replaced(read: Artifact, tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    path.write_bytes(b"EFFCACH1" + bytes(500))
+    assert found(path, read, fill(path, read)) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_file_of_another_program_or_precision_is_replaced(
+    artifact: Exported, read: Artifact, tmp_path: Path
 ) -> None:
-    other = artifact("read")
-    assert program_key(other) != program_key(head)
+    other = artifact("head")
+    assert cache_key(other, "fp32") != cache_key(read, "fp32")
     stored = fill(tmp_path / "c", other)
-    assert found(tmp_path / "c", head, stored) == []
-    assert found(tmp_path / "c", head, fill(tmp_path / "c", head)) == [0, 1, 2, 3, 4, 5]
+    assert found(tmp_path / "c", read, stored) == []
+    assert found(tmp_path / "c", read, fill(tmp_path / "c", read)) == [0, 1, 2, 3, 4, 5]
+    assert found(tmp_path / "c", read, stored, "fp16") == []
 
 
-def test_beyond_the_bound_nothing_is_stored(head: Artifact, tmp_path: Path) -> None:
-    size = record_size(head, 8)
-    bound = START + 3 * size
-    cache = FeatureCache(tmp_path / "c", head, bound)
-    for number in range(5):
-        cache.put(key(number), 8, features(head, 8, number))
-    assert cache.refused == 2
+def test_beyond_the_bound_nothing_is_stored(read: Artifact, tmp_path: Path) -> None:
+    sizes = [HEADER + len(payload(read, "fp32", number)) for number in range(5)]
+    bound = START + sum(sizes[:3])
+    cache = opened(tmp_path / "c", read, bound=bound)
+    for _ in range(2):
+        for number in range(5):
+            if key(number) not in cache:
+                cache.put(key(number), length(number), payload(read, "fp32", number))
+    assert cache.refused == {key(3), key(4)}
     assert [cache.get(key(n)) is not None for n in range(5)] == [True] * 3 + [False] * 2
     assert (tmp_path / "c").stat().st_size == bound
 
 
-class FullDisk:
-    """A file on a disk that takes `left` bytes more and then fails half-way through a write."""
-
-    def __init__(self, file, left: int) -> None:
-        self.file, self.left = file, left
-
-    def write(self, content: bytes) -> int:
-        if len(content) > self.left:
-            self.file.write(content[: self.left])
-            self.file.flush()
-            raise OSError(28, "No space left on device")
-        self.left -= len(content)
-        return self.file.write(content)
-
-    def __getattr__(self, name: str):
-        return getattr(self.file, name)
+def test_a_place_that_cannot_hold_a_cache_is_told(read: Artifact, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "c"):
+        with pytest.raises(StateError, match=r"can't be a feature cache: .*; choose another"):
+            opened(path, read)
 
 
-def test_a_full_disk_ends_storing_and_nothing_else(head: Artifact, tmp_path: Path) -> None:
-    path = tmp_path / "c"
-    cache = FeatureCache(path, head)
-    cache._file = FullDisk(cache._file, 2 * record_size(head, 8) + HEADER + 3)
-    stored = {key(n): features(head, 8, n) for n in range(5)}
-    for sample, values in stored.items():
-        cache.put(sample, 8, values)
-    assert cache.refused == 3
-    assert [cache.get(sample) is not None for sample in stored] == [True] * 2 + [False] * 3
+def test_a_full_disk_ends_storing_and_nothing_else(read: Artifact, small_disk: Path) -> None:
+    path = small_disk / "c"
+    cache = opened(path, read, "int8")
+    stored = {key(n): payload(read, "int8", n) for n in range(250)}
+    for number, (sample, content) in enumerate(stored.items()):
+        cache.put(sample, length(number), content)
+    kept = [sample[0] for sample in stored if sample not in cache.refused]
+    assert 0 < len(kept) < 250 and kept == list(range(len(kept)))
+    assert [sample[0] for sample in stored if cache.get(sample) is not None] == kept
     cache.close()
-    assert found(path, head, stored) == [0, 1]
+    assert path.stat().st_size > START + sum(HEADER + len(stored[key(n)]) for n in kept)
+    assert found(path, read, stored, "int8") == kept
 
 
+def test_a_disk_that_was_full_before_is_no_obstacle(read: Artifact, small_disk: Path) -> None:
+    (small_disk / "other").write_bytes(bytes(64 * 1024))
+    states = []
+    for cache in (False, small_disk / "c"):
+        trainer = Trainer(read, threads=1, cache=cache)
+        report = trainer.fit(intents(), epochs=2)
+        states.append(trainer.state)
+    assert report.uncached == len(intents())
+    assert all(array.tobytes() == states[0][name].tobytes() for name, array in states[1].items())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_training_with_a_damaged_cache_ends_in_the_same_state(
-    head: Artifact, tmp_path: Path
+    read: Artifact, tmp_path: Path, precision: str
 ) -> None:
     path = tmp_path / "c"
     states, counts = [], []
@@ -189,12 +226,25 @@ def test_training_with_a_damaged_cache_ends_in_the_same_state(
             content = bytearray(path.read_bytes())
             content[int(damage * len(content))] ^= 0x40
             path.write_bytes(content)
-        engine = Recorder(head)
-        trainer = Trainer(head, engine=engine, cache=path)
-        trainer.fit(intents(), epochs=2)
+        engine = Recorder(read)
+        trainer = Trainer(read, engine=engine, cache=path)
+        trainer.fit(intents(), epochs=2, cache_precision=precision)
         states.append(trainer.state)
         counts.append(engine.count("backbone_"))
     assert counts[0] == len(intents()) and counts[1] == 0
     assert all(0 < count < len(intents()) for count in counts[2:])
     for state in states[1:]:
         assert all(state[name].tobytes() == states[0][name].tobytes() for name in state)
+
+
+def test_a_killed_writer_leaves_a_usable_file(read: Artifact, tmp_path: Path) -> None:
+    script = Path(__file__).with_name("kill_caching.py")
+    done = subprocess.run(
+        [sys.executable, script, read.path, tmp_path / "c", "30", "0"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr
+    kills, _torn, most = map(int, done.stdout.split())
+    assert kills == 30 and most > 0

@@ -41,6 +41,21 @@ def test_regression_agrees_with_scipy(seed):
     assert metrics["mse"] == pytest.approx(np.mean((flat - scores) ** 2))
 
 
+@pytest.mark.filterwarnings("ignore:F-score is ill-defined")
+@pytest.mark.parametrize("bias", [-1.0, 0.0, 1.0, -100.0])
+def test_multilabel_agrees_with_sklearn(bias):
+    random = np.random.default_rng(0)
+    applying = random.random((50, 6)) < [0.5, 0.3, 0.1, 0.02, 0.0, 0.9]
+    logits = (random.normal(size=(50, 5)) + bias).astype(np.float32)
+    logits[:, 4] = -3.0
+    metrics = evaluate("multilabel", logits, applying.astype(np.float32))
+    predicted = logits > 0
+    assert list(metrics) == ["micro_f1", "macro_f1"]
+    for average in ("micro", "macro"):
+        expected = f1_score(applying[:, :5], predicted, average=average)
+        assert metrics[f"{average}_f1"] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("correlation", [pearson, spearman])
 def test_correlations_of_degenerate_data(correlation):
     rising = np.arange(3.0)
@@ -54,6 +69,7 @@ def test_correlations_of_degenerate_data(correlation):
 
 def test_main_metric():
     assert main_metric("classification") == "accuracy"
+    assert main_metric("multilabel") == "micro_f1"
     assert main_metric("regression") == "pearson"
     with pytest.raises(EffineError, match="'ranking' is unknown; use one of classification"):
         main_metric("ranking")

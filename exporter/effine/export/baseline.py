@@ -30,14 +30,14 @@ def frozen_head_score(
     chosen = np.random.default_rng(0).permutation(len(tokens))[:MOST_EXAMPLES]
     pooled = pooled_features(encoder, [tokens[i] for i in chosen], pad_id)
     targets = torch.from_numpy(labels[chosen])
-    outputs = torch.zeros(len(chosen), task.outputs)
+    outputs = torch.zeros(len(chosen), task.outputs + task.spare)
     for fold in range(FOLDS):
         held_out = torch.arange(len(chosen)) % FOLDS == fold
         if held_out.all() or not held_out.any():
             continue
         head = _fit(task, pooled[~held_out], targets[~held_out])
         outputs[held_out] = head(pooled[held_out]).detach()
-    scores = evaluate(task.name, outputs.numpy(), targets.numpy())
+    scores = evaluate(task.name, outputs[:, : task.outputs].numpy(), targets.numpy())
     return float(scores[main_metric(task.name)])
 
 
@@ -60,7 +60,7 @@ def pooled_features(encoder: Encoder, tokens: Sequence[Tokens], pad_id: int) -> 
 
 
 def _fit(task: Task, pooled: Tensor, targets: Tensor) -> torch.nn.Linear:
-    head = type(task)(task.outputs).head(pooled.shape[1])
+    head = task.head(pooled.shape[1])
     solver = torch.optim.LBFGS(head.parameters(), max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:

@@ -92,32 +92,69 @@ def predict_function(model: Model, features: list[str]) -> Pure:
 
 def train_function(model: Model, features: list[str], optimizer: Optimizer) -> Pure:
     """Features, mask, labels, weights, rates, step, state -> loss, logits, state'."""
-    names = list(model.trainable())
 
     def function(inputs: Tensors, frozen: Tensors) -> Tensors:
-        chosen = {name: inputs[name] for name in features}
-
-        def loss_and_logits(params: Tensors) -> tuple[Tensor, Tensor]:
-            logits = _call(model, "forward", frozen | params, chosen, inputs[MASK])
-            losses = model.task.loss(logits, inputs["labels"])
-            return (losses * inputs["example_weight"]).sum() / inputs["weight_sum"].sum(), logits
-
-        params = {name: inputs[name] for name in names}
-        grads, (loss, logits) = grad_and_value(loss_and_logits, has_aux=True)(params)
-        moments = {
-            moment: {name: inputs[moment_name(name, moment)] for name in names}
-            for moment in optimizer.moments
-        }
-        rates = {name: inputs[f"learning_rate.{group_of(name)}"] for name in names}
-        params, moments = optimizer.step(params, grads, moments, rates, inputs["step"])
-        state = params | {
-            moment_name(name, moment): tensor
-            for moment, tensors in moments.items()
-            for name, tensor in tensors.items()
-        }
-        return {"loss": loss.view(1), "logits": logits, **state}
+        loss, logits, grads = _gradients(model, features, inputs, frozen)
+        return {"loss": loss, "logits": logits, **_updated(model, optimizer, inputs, grads)}
 
     return function
+
+
+def accumulate_function(model: Model, features: list[str]) -> Pure:
+    """Features, mask, labels, weights, parameters, gradient sums -> loss, gradient sums'."""
+
+    def function(inputs: Tensors, frozen: Tensors) -> Tensors:
+        loss, _, grads = _gradients(model, features, inputs, frozen)
+        sums = {gradient_name(name): inputs[gradient_name(name)] + g for name, g in grads.items()}
+        return {"loss": loss, **sums}
+
+    return function
+
+
+def apply_function(model: Model, optimizer: Optimizer) -> Pure:
+    """Gradient sums, rates, step, state -> state'."""
+
+    def function(inputs: Tensors, frozen: Tensors) -> Tensors:
+        grads = {name: inputs[gradient_name(name)] for name in model.trainable()}
+        return _updated(model, optimizer, inputs, grads)
+
+    return function
+
+
+def _gradients(
+    model: Model, features: list[str], inputs: Tensors, frozen: Tensors
+) -> tuple[Tensor, Tensor, Tensors]:
+    chosen = {name: inputs[name] for name in features}
+
+    def loss_and_logits(params: Tensors) -> tuple[Tensor, Tensor]:
+        logits = _call(model, "forward", frozen | params, chosen, inputs[MASK])
+        losses = model.task.loss(logits, inputs["labels"])
+        return (losses * inputs["example_weight"]).sum() / inputs["weight_sum"].sum(), logits
+
+    params = {name: inputs[name] for name in model.trainable()}
+    grads, (loss, logits) = grad_and_value(loss_and_logits, has_aux=True)(params)
+    return loss.view(1), logits, grads
+
+
+def _updated(model: Model, optimizer: Optimizer, inputs: Tensors, grads: Tensors) -> Tensors:
+    names = list(model.trainable())
+    moments = {
+        moment: {name: inputs[moment_name(name, moment)] for name in names}
+        for moment in optimizer.moments
+    }
+    rates = {name: inputs[f"learning_rate.{group_of(name)}"] for name in names}
+    params = {name: inputs[name] for name in names}
+    params, moments = optimizer.step(params, grads, moments, rates, inputs["step"])
+    return params | {
+        moment_name(name, moment): tensor
+        for moment, tensors in moments.items()
+        for name, tensor in tensors.items()
+    }
+
+
+def gradient_name(parameter: str) -> str:
+    """The name of a parameter's gradient sum."""
+    return f"{parameter}.grad"
 
 
 def moment_name(parameter: str, moment: str) -> str:
@@ -143,8 +180,9 @@ class _Bound(nn.Module):
 
 
 def _call(model: Model, name: str, tensors: Tensors, *args: Any) -> Any:
+    """Call with other tensors; blocks that share weights are one module, which needs no tying."""
     prefixed = {f"model.{key}": value for key, value in tensors.items()}
-    return functional_call(_Bound(model, name), prefixed, args)
+    return functional_call(_Bound(model, name), prefixed, args, tie_weights=False)
 
 
 def _make_constant(graph: fx.GraphModule, node: fx.Node, name: str, value: Tensor) -> None:

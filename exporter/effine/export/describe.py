@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from effine.export.backbones import Backbone
+from effine.export.budget import Plan
 from effine.export.model import Model, group_of
 from effine.export.optimizers import Optimizer
-from effine.export.programs import Programs, state_tensors
+from effine.export.phases import state_tensors
+from effine.export.programs import Programs
 from effine.runtime import manifest as m
 from effine.runtime.metrics import main_metric
 
@@ -22,11 +24,10 @@ def describe(
     programs: Programs,
     labels: Sequence[str],
     *,
-    batch: int,
+    plan: Plan,
     seqs: Sequence[int],
     pair: bool,
     frozen_head: m.FrozenHead | None,
-    precision: str,
     tolerances: m.Tolerances,
 ) -> m.Manifest:
     """The manifest without the list of files, which is added when they are written."""
@@ -45,7 +46,7 @@ def describe(
             encoder.depth,
             encoder.hidden,
             encoder.pooling,
-            precision,
+            plan.precision,
             backbone.sha256,
         ),
         task=m.TaskInfo(task.name, tuple(labels), task.spare, main_metric(task.name), pair),
@@ -63,11 +64,13 @@ def describe(
             method.recipe.epochs,
             method.recipe.schedule,
             method.recipe.warmup,
+            plan.accumulate,
         ),
-        shapes=m.Shapes(batch, tuple(seqs)),
+        shapes=m.Shapes(plan.batch, tuple(seqs)),
         programs=programs.programs,
         state=_state(model, optimizer),
         tolerances=tolerances,
+        memory=programs.memory,
         frozen_head=frozen_head,
     )
 

@@ -12,16 +12,29 @@ are the input of stage s.
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from effine.export.errors import ExportError
+
 MASKED = -1e9
+
+
+def _tanh_gelu(x: Tensor) -> Tensor:
+    """GELU's approximation by tanh, spelt out: XNNPACK delegates gelu in its exact form alone."""
+    return 0.5 * x * (1.0 + torch.tanh((x + 0.044715 * x * x * x) * math.sqrt(2.0 / math.pi)))
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": nn.functional.gelu,
+    "gelu_new": _tanh_gelu,
+    "gelu_pytorch_tanh": _tanh_gelu,
     "relu": torch.relu,
     "silu": lambda x: x * torch.sigmoid(x),
 }
@@ -36,21 +49,35 @@ class Shape:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with separate query, key, value and output projections."""
+    """Multi-head self-attention with separate query, key, value and output projections.
 
-    def __init__(self, hidden: int, heads: int) -> None:
+    An architecture may set `rotation`, which turns queries and keys by their positions
+    (`positions.Rotary`), and `distance`, which adds to the scores what follows from the
+    distance between two tokens (`positions.Buckets`, `positions.Window`). Layers may
+    share the latter: equal expressions are computed once in a program.
+    """
+
+    def __init__(self, hidden: int, heads: int, bias: bool = True) -> None:
         super().__init__()
         self.heads = heads
-        self.query = nn.Linear(hidden, hidden)
-        self.key = nn.Linear(hidden, hidden)
-        self.value = nn.Linear(hidden, hidden)
-        self.output: nn.Module = nn.Linear(hidden, hidden)
+        self.query = nn.Linear(hidden, hidden, bias)
+        self.key = nn.Linear(hidden, hidden, bias)
+        self.value = nn.Linear(hidden, hidden, bias)
+        self.output: nn.Module = nn.Linear(hidden, hidden, bias)
+        self.rotation: Any = None
+        self.distance: Any = None
 
     def forward(self, x: Tensor, bias: Tensor, shape: Shape) -> Tensor:
         """Attend over x [B*S, d] with the additive bias [B*H, 1, S]; returns [B*S, d]."""
         width = x.shape[1] // self.heads
-        query = self._split(self.query(x) * width**-0.5, shape, (0, 2, 1, 3))
-        key = self._split(self.key(x), shape, (0, 2, 3, 1))
+        turned = (self.query(x) * width**-0.5, self.key(x))
+        if self.rotation is not None:
+            turned = tuple(self.rotation(rows, shape.seq, self.heads) for rows in turned)
+        if self.distance is not None:
+            far = bias.view(shape.batch, self.heads, 1, shape.seq) + self.distance(shape.seq)
+            bias = far.reshape(-1, shape.seq, shape.seq)
+        query = self._split(turned[0], shape, (0, 2, 1, 3))
+        key = self._split(turned[1], shape, (0, 2, 3, 1))
         value = self._split(self.value(x), shape, (0, 2, 1, 3))
         weights = torch.softmax(torch.bmm(query, key) + bias, dim=-1)
         context = torch.bmm(weights, value).view(shape.batch, self.heads, shape.seq, width)
@@ -64,10 +91,14 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """Two linear layers with an activation between them."""
 
-    def __init__(self, hidden: int, width: int, activation: str) -> None:
+    def __init__(self, hidden: int, width: int, activation: str, bias: bool = True) -> None:
         super().__init__()
-        self.up = nn.Linear(hidden, width)
-        self.down = nn.Linear(width, hidden)
+        if activation not in ACTIVATIONS:
+            raise ExportError(
+                f"--model: activation '{activation}' is not known; known: {', '.join(ACTIVATIONS)}"
+            )
+        self.up = nn.Linear(hidden, width, bias)
+        self.down = nn.Linear(width, hidden, bias)
         self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,8 +106,22 @@ class FeedForward(nn.Module):
         return self.down(self.activation(self.up(x)))
 
 
+class GatedFeedForward(FeedForward):
+    """A feed-forward layer whose activation is multiplied by a third projection (GLU)."""
+
+    def __init__(self, hidden: int, width: int, activation: str, bias: bool = True) -> None:
+        super().__init__(hidden, width, activation, bias)
+        self.gate = nn.Linear(hidden, width, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x [B*S, d] to [B*S, d]."""
+        return self.down(self.activation(self.up(x)) * self.gate(x))
+
+
 class Block(nn.Module):
     """A post-norm Transformer block."""
+
+    norm_first: ClassVar[bool] = False
 
     def __init__(self, hidden: int, heads: int, width: int, activation: str, eps: float) -> None:
         super().__init__()
@@ -91,22 +136,78 @@ class Block(nn.Module):
         return self.feed_forward_norm(self.feed_forward(x) + x)
 
 
-class Embeddings(nn.Module):
-    """Sums of word, position and (where the model has them) token type embeddings."""
+class PreNormBlock(Block):
+    """A block that normalises what goes into its layers.
 
-    def __init__(self, vocabulary: int, max_positions: int, types: int, hidden: int) -> None:
+    The encoder's final norm belongs to its last block, so that the output of the last
+    block is that of the encoder, as in the other architectures.
+
+    Args:
+        norms: before the attention, before the feed-forward layer, and behind the block.
+    """
+
+    norm_first = True
+
+    def __init__(
+        self,
+        attention: Attention,
+        feed_forward: FeedForward,
+        norms: tuple[nn.Module, nn.Module, nn.Module],
+    ) -> None:
+        nn.Module.__init__(self)
+        self.attention = attention
+        self.feed_forward = feed_forward
+        self.attention_norm, self.feed_forward_norm, self.last_norm = norms
+
+    def forward(self, x: Tensor, bias: Tensor, shape: Shape) -> Tensor:
+        """Map x [B*S, d] with the additive attention bias [B*H, 1, S] to [B*S, d]."""
+        x = x + self.attention(self.attention_norm(x), bias, shape)
+        return self.last_norm(x + self.feed_forward(self.feed_forward_norm(x)))
+
+
+class Embeddings(nn.Module):
+    """Sums of word and (where the model has them) position and token type embeddings.
+
+    Args:
+        padding: the id of padding tokens in models that count positions over all other
+            tokens, from padding + 1 on.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        max_positions: int,
+        types: int,
+        hidden: int,
+        padding: int | None = None,
+    ) -> None:
         super().__init__()
         self.words = nn.Embedding(vocabulary, hidden)
-        self.positions = nn.Embedding(max_positions, hidden)
+        self.positions: Any = nn.Embedding(max_positions, hidden) if max_positions else None
         self.token_types: Any = nn.Embedding(types, hidden) if types else None
+        self.padding = padding
 
     def forward(self, tokens: Mapping[str, Tensor]) -> Tensor:
         """Embed token inputs [B, S] (int64); returns [B, S, d]."""
         ids = tokens["input_ids"]
-        summed = self.words(ids) + self.positions.weight[: ids.shape[1]]
+        summed = self.words(ids)
+        if self.positions is not None:
+            summed = summed + self._positions(ids)
         if self.token_types is None:
             return summed
         return summed + self.token_types(tokens["token_type_ids"])
+
+    def _positions(self, ids: Tensor) -> Tensor:
+        if self.padding is None:
+            rows: Tensor = self.positions.weight[: ids.shape[1]]
+            return rows
+        counted = (ids != self.padding).to(torch.int64)
+        return self.positions(counted.cumsum(1) * counted + self.padding)
+
+
+def norm_and_projection(norm: nn.Module, projection: nn.Module) -> nn.Module:
+    """Stage 0 of models whose embeddings [V, e] are narrower than their hidden states."""
+    return nn.Sequential(OrderedDict(norm=norm, projection=projection))
 
 
 class Encoder(nn.Module):
@@ -115,11 +216,13 @@ class Encoder(nn.Module):
     Args:
         architecture: the name of the backbone file that built it.
         embeddings: token inputs [B, S] to embedding sums [B, S, d].
-        embedding_norm: what is applied to the rows [B*S, d] of the sums (stage 0).
-        layers: the blocks, 1..L.
+        embedding_norm: what is applied to the rows of the sums (stage 0): a norm, and a
+            projection to d where the embeddings are narrower (`norm_and_projection`).
+        layers: the blocks, 1..L; the same one several times where layers share weights.
         pooling: `mean` over valid tokens, or `cls` for the first token.
         hub_names: canonical module name of each linear layer to its name in
-            transformers, used to write weights in the field's formats.
+            transformers, used to write weights in the field's formats. Layers that are
+            part of a larger matrix there have none.
     """
 
     def __init__(

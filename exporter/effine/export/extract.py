@@ -1,8 +1,9 @@
 """Extract: trained pieces leave a checkpoint in the field's formats.
 
-LoRA is written in PEFT form (adapter_config.json, adapter_model.safetensors). Other
-methods have no such form: they get effine_config.json and pieces.safetensors. The
-head is head.safetensors in both cases. What was written is read back into a fresh
+LoRA is written in PEFT form (adapter_config.json, adapter_model.safetensors), unless its
+layers are parts of larger matrices in transformers (ModernBERT). Other methods have no such
+form: they get effine_config.json and pieces.safetensors. The head is head.safetensors in
+both cases. What was written is read back into a fresh
 model, whose logits must be equal.
 """
 
@@ -21,7 +22,6 @@ from effine.export.backbones import load_backbone
 from effine.export.capture import MASK
 from effine.export.errors import ExportError
 from effine.export.methods import make_method
-from effine.export.methods.lora import Lora
 from effine.export.model import Model, group_of
 from effine.export.tasks import make_task
 from effine.runtime.artifact import Artifact
@@ -84,9 +84,9 @@ def extract(
 def read(folder: Path, model: Model) -> Tensors:
     """Parameters by state name from a folder that `extract` wrote."""
     head = {f"head.{name}": tensor for name, tensor in load_file(folder / HEAD).items()}
-    if not isinstance(model.method, Lora):
-        return head | load_file(folder / PIECES)
     names = {peft: own for own, peft in _peft_names(model).items()}
+    if not names:
+        return head | load_file(folder / PIECES)
     weights = load_file(folder / PEFT_WEIGHTS)
     return head | {names[key]: tensor for key, tensor in weights.items()}
 
@@ -98,8 +98,8 @@ def _write(
     pieces = {name: tensor for name, tensor in params.items() if name not in head}
     save_file({name.removeprefix("head."): tensor for name, tensor in head.items()}, out / HEAD)
     config: Mapping[str, Any]
-    if isinstance(model.method, Lora):
-        names = _peft_names(model)
+    names = _peft_names(model)
+    if names:
         save_file({names[name]: tensor for name, tensor in pieces.items()}, out / PEFT_WEIGHTS)
         config = _peft_config(model, manifest)
         (out / PEFT_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -120,11 +120,13 @@ def _write(
 
 
 def _peft_names(model: Model) -> dict[str, str]:
-    """State names of LoRA tensors to their keys in a PEFT file."""
+    """State names of LoRA tensors to their keys in a PEFT file; empty where PEFT has no form."""
     names = {}
     for name in model.trainable():
         owner, _, leaf = name.removeprefix("encoder.").rpartition(".")
         if leaf in ("lora_A", "lora_B"):
+            if owner not in model.encoder.hub_names:
+                return {}
             names[name] = f"{_PEFT_PREFIX}{model.encoder.hub_names[owner]}.{leaf}.weight"
     return names
 

@@ -48,93 +48,52 @@ class GoldenData:
 
     Args:
         tokens: tokenized examples.
-        labels: their labels, int64 or float32.
+        labels: [N] int64 or float32, or [N, C] float32, in the form that the task takes.
+        batch: rows of a batch.
+        seqs: sequence lengths, taken in turns.
+        pad_id: id of the padding token.
     """
 
     tokens: Sequence[Tokens]
     labels: np.ndarray
+    batch: int
+    seqs: Sequence[int]
+    pad_id: int
 
 
 def record(
     model: Model,
     optimizer: Optimizer,
     data: GoldenData,
-    *,
-    batch: int,
-    seqs: Sequence[int],
-    token_inputs: Sequence[str],
-    pad_id: int,
-    rates: tuple[float, float],
     precision: Precision = FP32,
     seed: int = 0,
 ) -> Recorded:
     """Record the golden run; the model's parameters are restored afterwards.
 
-    The loss must fall within the run, so where the rates are too small for that (tiny
-    random backbones) they are raised.
+    The loss must fall within the run, so where the recipe's rates are too small for that
+    (tiny random backbones) they are raised.
 
     Args:
-        rates: peak learning rates of the groups pieces and head.
         precision: of the frozen weights; PyTorch emulates it.
 
     Raises:
         ExportError: the loss doesn't fall at any rate.
     """
-    for factor in _RATE_FACTORS:
-        raised = (rates[0] * factor, rates[1] * factor)
-        batches = _batches(data, batch, seqs, token_inputs, pad_id, raised, seed)
-        recorded = _record(model, optimizer, batches, token_inputs, precision, seed)
-        loss = recorded.arrays["loss"]
-        if loss[-_FELL_OVER:].mean() < _FELL_BY * loss[:_FELL_OVER].mean():
-            return recorded
-    raise ExportError("the loss doesn't fall in PyTorch either: check the labels of --data")
-
-
-def _batches(
-    data: GoldenData,
-    batch: int,
-    seqs: Sequence[int],
-    token_inputs: Sequence[str],
-    pad_id: int,
-    rates: tuple[float, float],
-    seed: int,
-) -> list[Arrays]:
-    random = np.random.default_rng(seed)
-    pools = {seq: _pool(random, data, seq, batch) for seq in seqs}
-    return [
-        _batch(random, data, step, batch, seq, pools[seq], token_inputs, pad_id, rates)
-        for step, seq in zip(range(STEPS), itertools.cycle(seqs), strict=False)
-    ]
-
-
-def _record(
-    model: Model,
-    optimizer: Optimizer,
-    batches: list[Arrays],
-    token_inputs: Sequence[str],
-    precision: Precision,
-    seed: int,
-) -> Recorded:
-    arrays = {f"batch.{i}.{name}": a for i, made in enumerate(batches) for name, a in made.items()}
-    with _restored(model), _count_ties(model) as ties:
+    with _restored(model):
         _perturb(model, seed)
         start = {name: p.detach().clone() for name, p in model.trainable().items()}
+        batches, expected, ties = _learning_run(model, optimizer, data, start, precision, seed)
+        arrays = {f"batch.{i}.{name}": a for i, b in enumerate(batches) for name, a in b.items()}
         arrays |= {f"start.{name}": tensor.numpy() for name, tensor in start.items()}
-        with emulated(model, precision):
-            expected = _train(model, optimizer, batches, token_inputs)
-            expected |= _decay_step(model, optimizer, start)
+        arrays |= _sampled(expected, np.random.default_rng(seed))
+        arrays["decay_rate"] = np.array([DECAY_RATE], np.float32)
         disturbed = []
         if precision.quantised:
             _load(model, start)
-            outputs = _outputs(*_forward(model, batches[0], token_inputs))
+            outputs = _outputs(*_forward(model, batches[0]))
             arrays |= {f"fp32.{name}": array for name, array in outputs.items()}
-            for jitter in range(_DISTURBED):
-                _load(model, start)
-                with emulated(model, precision, jitter):
-                    disturbed.append(_train(model, optimizer, batches, token_inputs))
-    arrays["decay_rate"] = np.array([DECAY_RATE], np.float32)
-    arrays |= _sampled(expected, np.random.default_rng(seed))
-    metadata = {"format": "effine golden", "steps": str(STEPS), "ties": str(ties[0])}
+            disturbed = _disturbed_runs(model, optimizer, batches, start, precision)
+    metadata = {"format": "effine golden", "steps": str(STEPS), "ties": str(ties)}
     return Recorded(arrays, metadata, tolerances(precision.name, arrays, disturbed))
 
 
@@ -147,53 +106,96 @@ class Recorded:
     tolerances: Tolerances
 
 
-def _pool(random: np.random.Generator, data: GoldenData, seq: int, batch: int) -> np.ndarray:
+def _learning_run(
+    model: Model,
+    optimizer: Optimizer,
+    data: GoldenData,
+    start: dict[str, Tensor],
+    precision: Precision,
+    seed: int,
+) -> tuple[list[Arrays], Arrays, int]:
+    """The first run whose loss falls: its batches, its results, and the ties met."""
+    for factor in _RATE_FACTORS:
+        batches = _batches(model, data, factor, seed)
+        _load(model, start)
+        with _count_ties(model) as ties, emulated(model, precision):
+            expected = _train(model, optimizer, batches)
+        loss = expected["loss"]
+        if loss[-_FELL_OVER:].mean() < _FELL_BY * loss[:_FELL_OVER].mean():
+            return batches, expected | _decay_step(model, optimizer, start), ties[0]
+    raise ExportError("the loss doesn't fall in PyTorch either: check the labels of --data")
+
+
+def _disturbed_runs(
+    model: Model,
+    optimizer: Optimizer,
+    batches: list[Arrays],
+    start: dict[str, Tensor],
+    precision: Precision,
+) -> list[Arrays]:
+    runs = []
+    for jitter in range(_DISTURBED):
+        _load(model, start)
+        with emulated(model, precision, jitter):
+            runs.append(_train(model, optimizer, batches))
+    return runs
+
+
+def _batches(model: Model, data: GoldenData, factor: float, seed: int) -> list[Arrays]:
+    random = np.random.default_rng(seed)
+    recipe = model.method.recipe
+    rates = {"pieces": recipe.piece_rate * factor, "head": recipe.head_rate * factor}
+    pools = {seq: _pool(random, data, seq) for seq in data.seqs}
+    return [
+        _batch(random, data, step, seq, pools[seq], model.encoder.token_inputs)
+        | _scheduled(rates, step)
+        for step, seq in zip(range(STEPS), itertools.cycle(data.seqs), strict=False)
+    ]
+
+
+def _pool(random: np.random.Generator, data: GoldenData, seq: int) -> np.ndarray:
     """A few examples that fit: a model can fit them within the run, so the loss falls."""
     fitting = [i for i, tokens in enumerate(data.tokens) if len(tokens.ids) <= seq]
-    return random.permutation(fitting or len(data.tokens))[: _POOL * batch]
+    return random.permutation(fitting or len(data.tokens))[: _POOL * data.batch]
 
 
 def _batch(
     random: np.random.Generator,
     data: GoldenData,
     step: int,
-    batch: int,
     seq: int,
     pool: np.ndarray,
     token_inputs: Sequence[str],
-    pad_id: int,
-    rates: tuple[float, float],
 ) -> Arrays:
-    count = max(1, batch - 3) if step == _SHORT_BATCH else batch
+    count = max(1, data.batch - 3) if step == _SHORT_BATCH else data.batch
     chosen = random.choice(pool, size=count)
     tokens = [Tokens(data.tokens[i].ids[:seq], data.tokens[i].type_ids[:seq]) for i in chosen]
-    labels = np.zeros(batch, data.labels.dtype)
+    labels = np.zeros((data.batch, *data.labels.shape[1:]), data.labels.dtype)
     labels[:count] = data.labels[chosen]
-    weights = np.zeros(batch, np.float32)
+    weights = np.zeros(data.batch, np.float32)
     weights[:count] = random.uniform(0.5, 2.0, count)
-    decay = 1.0 - step / (2 * STEPS)
-    scheduled = {
-        f"learning_rate.{group}": np.array([rate * decay], np.float32)
-        for group, rate in zip(GROUPS, rates, strict=True)
-    }
     return {
-        **pad(tokens, batch, seq, pad_id, token_inputs),
+        **pad(tokens, data.batch, seq, data.pad_id, token_inputs),
         "labels": labels,
         "example_weight": weights,
         "weight_sum": weights.sum(keepdims=True),
-        **scheduled,
     }
 
 
-def _train(
-    model: Model, optimizer: Optimizer, batches: list[Arrays], token_inputs: Sequence[str]
-) -> Arrays:
+def _scheduled(rates: dict[str, float], step: int) -> Arrays:
+    decay = 1.0 - step / (2 * STEPS)
+    return {
+        f"learning_rate.{group}": np.array([rates[group] * decay], np.float32) for group in GROUPS
+    }
+
+
+def _train(model: Model, optimizer: Optimizer, batches: list[Arrays]) -> Arrays:
     torch_optimizer = _torch_optimizer(model, optimizer)
     expected: Arrays = {}
     losses = []
     for step, arrays in enumerate(batches):
         inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        features, logits = _forward(model, arrays, token_inputs)
+        features, logits = _forward(model, arrays)
         each = model.task.reference_loss(logits, inputs["labels"])
         loss = (each * inputs["example_weight"]).sum() / inputs["weight_sum"][0]
         torch_optimizer.zero_grad()
@@ -210,10 +212,9 @@ def _train(
     return expected | {f"end.{n}": p.detach().numpy().copy() for n, p in model.trainable().items()}
 
 
-def _forward(
-    model: Model, arrays: Arrays, token_inputs: Sequence[str]
-) -> tuple[dict[str, Tensor], Tensor]:
-    features = model.features({name: torch.from_numpy(arrays[name]) for name in token_inputs})
+def _forward(model: Model, arrays: Arrays) -> tuple[dict[str, Tensor], Tensor]:
+    tokens = {name: torch.from_numpy(arrays[name]) for name in model.encoder.token_inputs}
+    features = model.features(tokens)
     return features, model(features, torch.from_numpy(arrays[MASK]))
 
 

@@ -10,8 +10,14 @@ from effine.export.errors import ExportError
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines.executorch import ExecuTorchEngine
 from effine.runtime.engines.jvm import build_jvm_runner, replay_jvm
-from effine.runtime.engines.native import build_arm64_runner, build_runner, replay_native
-from effine.runtime.parity import ParityReport, check_engine, compare, resume_check
+from effine.runtime.engines.native import Runner, build_arm64_runner, build_runner, replay_native
+from effine.runtime.parity import (
+    ParityReport,
+    accumulation_checks,
+    check_engine,
+    compare,
+    resume_check,
+)
 
 NATIVE_SOURCE = Path("mobile_demo", "native")
 ANDROID_SOURCE = Path("mobile_demo", "android")
@@ -39,15 +45,33 @@ def _python(artifact: Artifact, threads: int | None) -> ParityReport:
     return check_engine(artifact, ExecuTorchEngine(artifact, threads))
 
 
+def native_runner() -> Runner:
+    """The C++ runner for this machine, built if it isn't yet.
+
+    Raises:
+        ExportError: this isn't a checkout of effine.
+        EngineError: a tool is missing, or the build fails.
+    """
+    return build_runner(_checkout("native", NATIVE_SOURCE), BUILD / "native")
+
+
 def _native(artifact: Artifact, threads: int | None) -> ParityReport:
-    runner = build_runner(_checkout("native", NATIVE_SOURCE), BUILD / "native")
-    return compare(artifact, replay_native(runner, artifact.path, threads), "native")
+    return _replayed(artifact, native_runner(), threads, "native")
 
 
 def _arm64(artifact: Artifact, threads: int | None) -> ParityReport:
     runner = build_arm64_runner(_checkout("arm64", NATIVE_SOURCE), BUILD / "native-arm64")
-    report = compare(artifact, replay_native(runner, artifact.path, threads), "arm64")
+    report = _replayed(artifact, runner, threads, "arm64")
     return dataclasses.replace(report, machine="Linux aarch64 under qemu")
+
+
+def _replayed(artifact: Artifact, runner: Runner, threads: int | None, engine: str) -> ParityReport:
+    result = replay_native(runner, artifact.path, threads)
+    more = []
+    if artifact.manifest.accumulates:
+        sums = replay_native(runner, artifact.path, threads, accumulated=True)
+        more = accumulation_checks(artifact, sums)
+    return compare(artifact, result, engine, *more)
 
 
 def _jvm(artifact: Artifact, threads: int | None) -> ParityReport:
@@ -59,7 +83,7 @@ def _jvm(artifact: Artifact, threads: int | None) -> ParityReport:
 
 def _checkout(engine: str, source: Path) -> Path:
     if not source.is_dir():
-        raise ExportError(f"--on {engine}: {source} not found; run inside a checkout of effine")
+        raise ExportError(f"{engine} runner: {source} not found; run inside a checkout of effine")
     return source
 
 

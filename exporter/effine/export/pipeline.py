@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from effine.export import golden
 from effine.export.backbones import Backbone, load_backbone
+from effine.export.budget import Plan, within
 from effine.export.describe import describe
 from effine.export.errors import ExportError
+from effine.export.memory import estimator
 from effine.export.methods import make_method
 from effine.export.model import Model
 from effine.export.optimizers import Optimizer, make_optimizer
-from effine.export.precision import Precision, choose_precision
-from effine.export.prepare import Prepared, calibration_batches, measure_frozen_head, prepare
-from effine.export.programs import Programs, build_programs, state_tensors
+from effine.export.phases import state_tensors
+from effine.export.precision import choose_precision
+from effine.export.prepare import calibration_batches, measure_frozen_head, prepare
+from effine.export.programs import Programs, build_programs
 from effine.export.shapes import choose_seqs
-from effine.export.tasks import find_task
+from effine.export.tasks import Task, find_task
 from effine.runtime.artifact import Artifact, write_artifact
 from effine.runtime.data import Source
 from effine.runtime.manifest import Manifest
@@ -37,15 +40,18 @@ class Settings:
         method: the tuning method.
         options: the method's own options by name.
         first_layer: the first block (1-based) that gets pieces; blocks below stay frozen.
-        task: `classification` or `regression`.
+        task: `classification`, `multilabel` or `regression`.
         data: training data that sets labels, lengths and the golden run.
         labels: a file with one label a line; makes data unnecessary.
         spare_labels: rows of the head that a device may claim for new labels.
         pooling: `cls` or `mean`; by default the backbone's own.
         seq: `auto` or comma-separated sequence lengths.
-        batch: batch size of training.
+        batch: batch size of training, by default 8.
+        accumulate: batches whose gradients one update sums up, by default 1.
         optimizer: `adamw` or `sgd`.
-        backbone_precision: `fp32`, `int8` or `int4` for the frozen weights.
+        backbone_precision: `fp32`, the default, `int8` or `int4` for the frozen weights.
+        max_memory: bytes that training may take; of the settings above, those that were
+            left at None give way.
         seed: seed of the pieces' initial values.
     """
 
@@ -59,11 +65,13 @@ class Settings:
     spare_labels: int = 0
     pooling: str | None = None
     seq: str = "auto"
-    batch: int = 8
+    batch: int | None = None
+    accumulate: int | None = None
     optimizer: str = "adamw"
     weight_decay: float = 0.01
     clip_norm: float = 0.0
-    backbone_precision: str = "fp32"
+    backbone_precision: str | None = None
+    max_memory: int | None = None
     seed: int = 0
 
 
@@ -99,14 +107,25 @@ def export(
     data = prepare(chosen.task, chosen.data, chosen.labels, chosen.spare_labels, backbone)
     seqs = choose_seqs(chosen.seq, data.lengths, backbone.max_length)
     task = task_type(max(1, len(data.labels)), chosen.spare_labels)
+    layers = backbone.encoder.depth if method.layered else 0
+    plan = _plan(chosen, max(seqs), layers, task, optimizer, progress)
     progress("measuring the frozen head")
     frozen_head = measure_frozen_head(backbone, task, data)
+    method = make_method(chosen.method, chosen.options, plan.first_layer)
     trained = Model(backbone.encoder, method, task, chosen.seed)
-    precision = choose_precision(chosen.backbone_precision, trained, calibration_batches(backbone))
+    precision = choose_precision(plan.precision, trained, calibration_batches(backbone))
     progress("recording the golden run")
-    recorded = _record(trained, optimizer, backbone, data, chosen, seqs, precision)
-    progress("capturing and lowering the programs")
-    programs = build_programs(trained, optimizer, chosen.batch, seqs, precision)
+    steps = golden.GoldenData(data.tokens, data.targets, plan.batch, seqs, backbone.pad_id)
+    recorded = golden.record(trained, optimizer, steps, precision, chosen.seed)
+    programs = build_programs(
+        trained,
+        optimizer,
+        plan.batch,
+        seqs,
+        precision,
+        accumulate=plan.accumulate > 1,
+        progress=progress,
+    )
     progress("writing the artifact")
     manifest = describe(
         target.stem,
@@ -115,11 +134,10 @@ def export(
         backbone,
         programs,
         data.labels,
-        batch=chosen.batch,
+        plan=plan,
         seqs=seqs,
         pair=data.pair,
         frozen_head=frozen_head,
-        precision=chosen.backbone_precision,
         tolerances=recorded.tolerances,
     )
     try:
@@ -129,28 +147,41 @@ def export(
     return Artifact.open(target)
 
 
-def _record(
-    model: Model,
-    optimizer: Optimizer,
-    backbone: Backbone,
-    data: Prepared,
+def _plan(
     chosen: Settings,
-    seqs: Sequence[int],
-    precision: Precision,
-) -> golden.Recorded:
-    recipe = model.method.recipe
-    return golden.record(
-        model,
-        optimizer,
-        golden.GoldenData(data.tokens, data.targets),
-        batch=chosen.batch,
-        seqs=seqs,
-        token_inputs=model.encoder.token_inputs,
-        pad_id=backbone.pad_id,
-        rates=(recipe.piece_rate, recipe.head_rate),
-        precision=precision,
-        seed=chosen.seed,
+    seq: int,
+    layers: int,
+    task: Task,
+    optimizer: Optimizer,
+    progress: Progress,
+) -> Plan:
+    """What was asked for, or what fits into the bound on memory."""
+    wanted = Plan(
+        chosen.backbone_precision or "fp32",
+        chosen.batch or 8,
+        chosen.accumulate or 1,
+        chosen.first_layer,
+        seq,
+        layers,
     )
+    if chosen.max_memory is None:
+        return wanted
+    progress("fitting into the bound on memory")
+
+    def build(first_layer: int | None) -> Model:
+        encoder = load_backbone(chosen.model, chosen.pooling).encoder
+        method = make_method(chosen.method, chosen.options, first_layer)
+        return Model(encoder, method, task, chosen.seed)
+
+    given = {
+        "precision": chosen.backbone_precision,
+        "batch": chosen.batch,
+        "accumulate": chosen.accumulate,
+        "first_layer": chosen.first_layer,
+    }
+    fixed = {name for name, value in given.items() if value is not None}
+    estimate = estimator(build, optimizer)
+    return within(chosen.max_memory, wanted, frozenset(fixed), estimate)
 
 
 def _check_target(out: Path, force: bool) -> Path:

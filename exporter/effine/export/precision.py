@@ -79,7 +79,7 @@ def choose_precision(
     weights = {key: _int4(layer.weight) for key, layer in layers.items()}
     means = _mean_inputs(model, layers, examples)
     biases = {
-        key: layer.bias.detach() + (layer.weight.detach() - weights[key]) @ means[key]
+        key: _bias(layer) + (layer.weight.detach() - weights[key]) @ means[key]
         for key, layer in layers.items()
     }
     return Precision(name, weights, biases)
@@ -170,9 +170,15 @@ def _linear(
 
     def forward(x: Tensor) -> Tensor:
         product: Tensor = _Product.apply(x, weight, transposed, rows)
-        return product + (layer.bias if bias is None else bias)
+        return product + (_bias(layer) if bias is None else bias)
 
     return forward
+
+
+def _bias(layer: nn.Linear) -> Tensor:
+    """The bias of a layer, zeros if it has none."""
+    bias: Tensor | None = layer.bias
+    return layer.weight.new_zeros(layer.out_features) if bias is None else bias
 
 
 def _lookup(table: nn.Embedding) -> Callable[[Tensor], Tensor]:

@@ -15,14 +15,8 @@ from effine.export.backbones import Backbone
 from effine.export.baseline import FOLDS, frozen_head_score
 from effine.export.errors import ExportError
 from effine.export.tasks import Task
-from effine.runtime.data import (
-    Example,
-    Source,
-    as_examples,
-    encode_labels,
-    labels_of,
-    read_labels,
-)
+from effine.runtime.data import Example, Source, as_examples, read_labels
+from effine.runtime.labels import encode_label_sets, encode_labels, labels_of
 from effine.runtime.manifest import FrozenHead
 from effine.runtime.metrics import main_metric
 from effine.runtime.tokenize import Tokenizer, Tokens, pad
@@ -56,19 +50,25 @@ def prepare(
 
     Raises:
         DataError: the data can't be read.
-        ExportError: there are too few labels.
+        ExportError: there are too few labels, or no data where the task needs some.
     """
-    classes = task == "classification"
+    classes = task != "regression"
+    if task == "multilabel" and data is None and labels is None:
+        raise ExportError("--task multilabel: has no sample data; give --data or --labels")
     stand_in = data is None and (labels is not None or not classes)
     if stand_in:
         examples = as_examples(samples.TRAIN, "classification", labelled=False)
         names = read_labels(labels) if labels else []
-        targets = _stand_in_targets(len(examples), names)
+        targets = _stand_in_targets(task, len(examples), names)
     else:
         examples = as_examples(samples.TRAIN if data is None else data, task)
         names = (read_labels(labels) if labels else labels_of(examples)) if classes else []
-        targets = encode_labels(examples, names) if classes else _scores(examples)
-    if classes and len(names) + spare_labels < 2:
+        targets = _targets(examples, task, names)
+    if task == "multilabel":
+        if not names:
+            raise ExportError("no example has a label; give data with some, or --labels")
+        targets = np.pad(targets, ((0, 0), (0, spare_labels)))
+    elif classes and len(names) + spare_labels < 2:
         raise ExportError(
             f"there is one label only ({names[0]}); give data with two, or --spare-labels"
         )
@@ -93,13 +93,17 @@ def calibration_batches(backbone: Backbone) -> Iterator[dict[str, Tensor]]:
         yield {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _scores(examples: Sequence[Example]) -> np.ndarray:
-    return np.array([example.score for example in examples], np.float32)
+def _targets(examples: Sequence[Example], task: str, labels: Sequence[str]) -> np.ndarray:
+    if task == "regression":
+        return np.array([example.score for example in examples], np.float32)
+    return (encode_label_sets if task == "multilabel" else encode_labels)(examples, labels)
 
 
-def _stand_in_targets(count: int, labels: Sequence[str]) -> np.ndarray:
+def _stand_in_targets(task: str, count: int, labels: Sequence[str]) -> np.ndarray:
     """Skewed labels, or scores around 3, which a model can fit within the golden run."""
     random = np.random.default_rng(0)
     if not labels:
         return random.normal(3.0, 0.5, count).astype(np.float32)
+    if task == "multilabel":
+        return (random.random((count, len(labels))) < 0.2).astype(np.float32)
     return np.where(random.random(count) < 0.7, 0, random.integers(0, len(labels), count))

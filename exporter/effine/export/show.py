@@ -48,6 +48,8 @@ def print_report(report: Report, manifest: Manifest, checkpoint: Path) -> None:
         click.echo(f"{metric}: {report.before[metric]:.3f} -> {report.metrics[metric]:.3f}")
     if report.truncated:
         click.echo(f"{report.truncated} of {report.samples} texts were truncated")
+    if report.uncached:
+        click.echo(f"{report.uncached} samples were beyond the size of the cache")
     if report.discarded:
         click.echo(f"{len(report.discarded)} updates were discarded: their loss wasn't finite")
     for warning in report.warnings:
@@ -56,14 +58,20 @@ def print_report(report: Report, manifest: Manifest, checkpoint: Path) -> None:
 
 
 def print_predictions(predictions: Sequence[Prediction]) -> None:
-    """The likeliest labels with their probabilities, or the score, one line a text."""
+    """The likeliest labels with their probabilities, or the score, one line a text.
+
+    Where several labels may apply, those that do come first, or `none`.
+    """
     for prediction in predictions:
         if prediction.score is not None:
             click.echo(f"{prediction.score:.4f}")
             continue
         ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-        shown = ranked[:_SHOWN_PROBABILITIES]
-        click.echo("  ".join(f"{label} {share:.3f}" for label, share in shown))
+        shown = [f"{label} {share:.3f}" for label, share in ranked[:_SHOWN_PROBABILITIES]]
+        if prediction.labels is not None:
+            applying = sorted(prediction.labels, key=lambda name: -prediction.probabilities[name])
+            shown.insert(0, f"{', '.join(applying) or 'none'}:")
+        click.echo("  ".join(shown))
 
 
 def print_parity(report: ParityReport) -> None:
@@ -96,6 +104,7 @@ def print_manifest(manifest: Manifest) -> None:
         "labels": ", ".join(task.labels),
         "shapes": f"batch {manifest.shapes.batch}, sequences {_listed(manifest.shapes.seqs)}",
         "trained": f"{trained:,} parameters, {manifest.optimizer.name}",
+        "memory": f"{manifest.memory.peak / 1e6:.0f} MB in the native runner (predicted)",
         "frozen head": "not measured"
         if manifest.frozen_head is None
         else f"{manifest.frozen_head.metric} {manifest.frozen_head.score:.3f} "

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <system_error>
+#include <utility>
 
 namespace effine {
 
@@ -42,6 +43,21 @@ std::optional<uint64_t> Arguments::integer(const std::string& option, uint64_t l
   }
   throw UsageError(option + " needs a whole number from " + std::to_string(low) + " to " +
                    std::to_string(high));
+}
+
+std::optional<uint64_t> Arguments::bytes(const std::string& option) const {
+  if (!has(option)) return std::nullopt;
+  const std::string& value = text(option);
+  uint64_t count = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), count);
+  const std::string unit(end, value.data() + value.size());
+  for (const auto& [name, factor] : {std::pair<const char*, uint64_t>{"", 1},
+                                     {"kB", 1'000},
+                                     {"MB", 1'000'000},
+                                     {"GB", 1'000'000'000}}) {
+    if (error == std::errc() && unit == name && count <= INT64_MAX / factor) return count * factor;
+  }
+  throw UsageError(option + " needs a size such as 512MB");
 }
 
 std::optional<double> Arguments::number(const std::string& option, double low,

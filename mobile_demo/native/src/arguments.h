@@ -28,6 +28,8 @@ class Arguments {
   // The value of an option that must be there.
   const std::string& text(const std::string& option) const;
   std::optional<uint64_t> integer(const std::string& option, uint64_t low, uint64_t high) const;
+  // A size such as 512MB, in bytes; without a unit it is one.
+  std::optional<uint64_t> bytes(const std::string& option) const;
   std::optional<double> number(const std::string& option, double low, double high) const;
 
  private:

@@ -90,7 +90,7 @@ Method parse_method(const fs::path& program, const std::string& name, const Json
 void check_updates(const Artifact& artifact) {
   for (const Method& method : artifact.methods) {
     for (const Value& tensor : artifact.state) {
-      bool updated = method.phase != "train";
+      bool updated = method.phase != "train" && method.phase != "apply";
       for (const Value& output : method.outputs) {
         updated |= output.role == "update" && output.name == tensor.name;
       }
@@ -160,6 +160,14 @@ const Method& Artifact::method(const std::string& phase, int64_t b, int64_t seq)
   if (best) return *best;
   throw Error(folder.string() + ": no " + phase + " method for batch " + std::to_string(b) +
               " and length " + std::to_string(seq) + kRemedy);
+}
+
+std::vector<Value> Artifact::gradients() const {
+  std::vector<Value> result;
+  for (const Value& value : method("apply", batch, 1).inputs) {
+    if (value.role == "gradient") result.push_back(value);
+  }
+  return result;
 }
 
 int64_t Artifact::seq_for(int64_t length) const {

@@ -42,6 +42,8 @@ struct Artifact {
 
   // The method of a phase with the smallest sequence length that fits.
   const Method& method(const std::string& phase, int64_t batch, int64_t seq) const;
+  // The gradient sums, for an artifact that accumulates gradients.
+  std::vector<Value> gradients() const;
   // The smallest exported sequence length that fits.
   int64_t seq_for(int64_t length) const;
   // What the manifest says of a file, in hexadecimal digits.

@@ -8,6 +8,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kCachePrecision = "cache_precision";
+constexpr const char* kImpliedPrecision = "fp32";
 constexpr const char* kFormat = "effine checkpoint";
 constexpr const char* kSchema = "1";
 constexpr const char* kBest = "best.";
@@ -108,12 +110,25 @@ Run read_run(const Metadata& metadata) {
 
 }  // namespace
 
+Json::Object with_implied(Json::Object settings) {
+  settings.emplace(kCachePrecision, kImpliedPrecision);
+  return settings;
+}
+
+Json::Object without_implied(Json::Object settings) {
+  const auto found = settings.find(kCachePrecision);
+  if (found != settings.end() && found->second == Json(kImpliedPrecision)) settings.erase(found);
+  return settings;
+}
+
 Settings::Settings(const Json& json)
     : epochs(json.at("epochs").integer()),
+      accumulate(json.at("accumulate").integer()),
       piece_rate(json.at("piece_rate").number()),
       head_rate(json.at("head_rate").number()),
       warmup(json.at("warmup").number()),
       schedule(json.at("schedule").string()),
+      cache_precision(with_implied(json.object()).at(kCachePrecision).string()),
       seed(json.at("seed").natural()) {
   if (!is_schedule(schedule)) throw Error("schedule " + schedule + " is unknown; update effine");
 }

@@ -17,11 +17,15 @@ namespace effine {
 struct Settings {
   explicit Settings(const Json& json);
 
-  int64_t epochs;
+  int64_t epochs, accumulate;
   double piece_rate, head_rate, warmup;
-  std::string schedule;
+  std::string schedule, cache_precision;
   uint64_t seed;
 };
+
+// Settings with what checkpoints leave out, and without.
+Json::Object with_implied(Json::Object settings);
+Json::Object without_implied(Json::Object settings);
 
 // Where a run stands.
 struct Run {

@@ -29,7 +29,7 @@ class Reader {
     data.ids = tensor("ids").values<int32_t>();
     data.type_ids = tensor("type_ids").values<uint8_t>();
     data.weights = tensor("weights").values<float>();
-    data.targets = tensor("labels");
+    data.targets = tensor("labels", target_shape().size() + 1);
     data.labels = strings(json("labels"));
     data.class_weights = json("class_weights");
     data.truncated = json("truncated").integer();
@@ -48,12 +48,21 @@ class Reader {
     return found->second;
   }
   Json json(const std::string& name) const { return Json::parse(text(name)); }
-  const Tensor& tensor(const std::string& name) const {
+  const Tensor& tensor(const std::string& name, size_t rank = 1) const {
     const auto found = tensors_.find(name);
-    if (found == tensors_.end() || found->second.shape.size() != 1) {
+    if (found == tensors_.end() || found->second.shape.size() != rank) {
       throw Error("there is no list " + name);
     }
     return found->second;
+  }
+  const std::string& task() const { return artifact_.manifest.at("task").at("name").string(); }
+  size_t head_rows() const {
+    const Json& task = artifact_.manifest.at("task");
+    return task.at("labels").array().size() + task.at("spare_labels").natural();
+  }
+  // The shape of one sample's target.
+  Shape target_shape() const {
+    return task() == "multilabel" ? Shape{int64_t(head_rows())} : Shape{};
   }
 
   void check_origin() const {
@@ -72,22 +81,23 @@ class Reader {
     const bool full = ascending && size_t(offsets.back()) == data.ids.size() &&
                       data.type_ids.size() == data.ids.size();
     const size_t samples = offsets.size() - 1;
+    Shape targets = target_shape();
+    targets.insert(targets.begin(), int64_t(samples));
     if (!full || samples == 0 || data.weights.size() != samples ||
-        data.targets.shape != Shape{int64_t(samples)}) {
+        data.targets.shape != targets) {
       throw Error("its lists don't belong together");
     }
     check_targets(data);
   }
 
   void check_targets(const Dataset& data) const {
-    const Json& task = artifact_.manifest.at("task");
-    const std::vector<std::string> known = strings(task.at("labels"));
-    const size_t rows = known.size() + task.at("spare_labels").natural();
-    if (data.labels.size() < known.size() || data.labels.size() > rows ||
+    const std::vector<std::string> known =
+        strings(artifact_.manifest.at("task").at("labels"));
+    if (data.labels.size() < known.size() || data.labels.size() > head_rows() ||
         !std::equal(known.begin(), known.end(), data.labels.begin())) {
       throw Error("its labels don't continue the artifact's");
     }
-    if (task.at("name").string() == "regression") {
+    if (task() != "classification") {
       data.targets.values<float>();
       return;
     }
@@ -135,8 +145,10 @@ Tensors Dataset::padded(const Indices& samples, int64_t batch, int64_t seq,
 }
 
 Tensor Dataset::batch_targets(const Indices& samples, int64_t batch) const {
-  Tensor result(targets.dtype, {batch});
-  const size_t size = size_of(targets.dtype);
+  Shape shape = targets.shape;
+  const size_t size = targets.data.size() / size_t(shape.at(0));
+  shape[0] = batch;
+  Tensor result(targets.dtype, shape);
   for (size_t row = 0; row < samples.size(); ++row) {
     std::memcpy(&result.data[row * size], &targets.data[samples[row] * size], size);
   }

@@ -18,7 +18,8 @@ struct Dataset {
   std::vector<uint8_t> type_ids;
   std::vector<int64_t> seqs;  // the smallest exported length that fits each sample
   std::vector<float> weights;
-  Tensor targets;                   // class positions as int64, or scores as float32
+  Tensor targets;                   // class positions as int64, scores as float32, or a row of
+                                    // 0 and 1 for each sample
   std::vector<std::string> labels;  // in head order
   Json class_weights;               // null or balanced
   int64_t truncated;
@@ -32,7 +33,7 @@ struct Dataset {
   // unmasked, so that no mean runs over nothing.
   Tensors padded(const Indices& samples, int64_t batch, int64_t seq,
                  const Artifact& artifact) const;
-  // The samples' targets [batch]; zeros beyond them.
+  // The samples' targets [batch] or [batch, rows of the head]; zeros beyond them.
   Tensor batch_targets(const Indices& samples, int64_t batch) const;
 };
 

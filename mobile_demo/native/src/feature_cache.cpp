@@ -1,9 +1,8 @@
 #include "feature_cache.h"
 
-#include <algorithm>
 #include <array>
 #include <cstring>
-#include <vector>
+#include <system_error>
 
 #include "sha256.h"
 
@@ -12,14 +11,26 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::string kMagic = "EFFCACH1";
-constexpr size_t kKeySize = 32, kRecordSize = kKeySize + 8;
+const std::string kMagic = "EFFCACH2";
+constexpr size_t kKeySize = 32, kHeaderSize = kKeySize + 8;
 
-uint32_t crc32(const std::string& bytes) {
+std::array<uint32_t, 256> crc_table() {
+  std::array<uint32_t, 256> table;
+  for (uint32_t i = 0; i < table.size(); ++i) {
+    table[i] = i;
+    for (int bit = 0; bit < 8; ++bit) {
+      table[i] = table[i] >> 1 ^ (table[i] & 1 ? 0xEDB88320 : 0);
+    }
+  }
+  return table;
+}
+
+// Of two parts of a record, one after the other.
+uint32_t crc32(const std::string& first, const std::string& second) {
+  static const std::array<uint32_t, 256> kTable = crc_table();
   uint32_t crc = UINT32_MAX;
-  for (const char byte : bytes) {
-    crc ^= static_cast<uint8_t>(byte);
-    for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320 : 0);
+  for (const std::string* part : {&first, &second}) {
+    for (const char byte : *part) crc = crc >> 8 ^ kTable[(crc ^ uint8_t(byte)) & 0xFF];
   }
   return ~crc;
 }
@@ -32,12 +43,12 @@ std::string bytes_of(const std::string& digits) {
   return bytes;
 }
 
-// Identifies the backbone program with all values it reads.
-std::string program_key(const Artifact& artifact) {
-  const std::string files = bytes_of(artifact.sha256_of("backbone.pte")) +
-                            bytes_of(artifact.sha256_of("backbone.ptd"));
+// Identifies the backbone program with all values it reads, and the precision.
+std::string cache_key(const Artifact& artifact, const std::string& precision) {
+  const std::string content = bytes_of(artifact.sha256_of("backbone.pte")) +
+                              bytes_of(artifact.sha256_of("backbone.ptd")) + precision;
   Sha256 hash;
-  hash.update(files.data(), files.size());
+  hash.update(content.data(), content.size());
   return hash.digest();
 }
 
@@ -45,71 +56,63 @@ std::string packed(uint32_t number) {
   return {reinterpret_cast<const char*>(&number), sizeof number};
 }
 
-uint32_t unpacked(const std::string& bytes, size_t at) {
-  uint32_t number;
-  std::memcpy(&number, &bytes.at(at), sizeof number);
-  return number;
+std::string record_of(const std::string& sample, int64_t tokens, const std::string& payload) {
+  const std::string start = sample + packed(uint32_t(tokens));
+  return start + packed(crc32(start, payload)) + payload;
 }
 
-std::string read_at(std::fstream& file, uint64_t position, size_t size) {
-  std::string bytes(size, '\0');
-  file.clear();
-  file.seekg(static_cast<std::streamoff>(position));
-  file.read(bytes.data(), static_cast<std::streamsize>(size));
-  return file ? bytes : "";
+fs::path with_folder(const fs::path& path) {
+  if (path.has_parent_path()) fs::create_directories(path.parent_path());
+  return path;
 }
 
 }  // namespace
 
-FeatureCache::FeatureCache(const fs::path& path, const Artifact& artifact) try
-    : artifact_(artifact) {
-  open(path, kMagic + program_key(artifact));
-  scan(path);
-} catch (const fs::filesystem_error& error) {
-  throw Error(path.string() + ": can't be a feature cache: " + error.code().message());
+FeatureCache::FeatureCache(const fs::path& path, const Artifact& artifact, const Packing& packing,
+                           uint64_t bound) try
+    : packing_(packing), file_(with_folder(path)), bound_(bound) {
+  const std::string start = kMagic + cache_key(artifact, packing.precision());
+  size_ = start.size();
+  if (file_.read(0, start.size()) != start) {
+    file_.truncate(0);
+    if (!file_.write(0, start)) bound_ = 0;
+  }
+  scan(artifact.seqs.back());
+} catch (const std::system_error& error) {
+  throw Error(path.string() + ": can't be a feature cache: " + error.code().message() +
+              "; choose another --cache");
 }
 
-std::optional<Tensors> FeatureCache::get(const std::string& sample) {
+std::optional<std::string> FeatureCache::get(const std::string& sample) {
   const auto found = places_.find(sample);
   if (found == places_.end()) return std::nullopt;
-  const auto [position, seq] = found->second;
-  const std::string record = read_at(file_, position - kRecordSize, kRecordSize + payload_size(seq));
-  const std::string payload = record.empty() ? "" : record.substr(kRecordSize);
-  if (payload.empty() || unpacked(record, kKeySize + 4) != crc32(payload)) {
-    places_.erase(found);
-    return std::nullopt;
-  }
-  Tensors features;
-  size_t begin = 0;
-  for (const Value& value : outputs(seq)) {
-    Tensor& tensor = features[value.name] = Tensor(value.dtype, value.shape);
-    std::memcpy(tensor.data.data(), &payload[begin], tensor.data.size());
-    begin += tensor.data.size();
-  }
-  return features;
+  const auto [position, tokens] = found->second;
+  const std::string record = file_.read(position, record_size(tokens));
+  std::string payload = record.size() < kHeaderSize ? "" : record.substr(kHeaderSize);
+  if (record == record_of(sample, tokens, payload)) return payload;
+  places_.erase(found);
+  return std::nullopt;
 }
 
-void FeatureCache::put(const std::string& sample, int64_t seq, const Tensors& features) {
-  std::string payload;
-  for (const Value& value : outputs(seq)) {
-    const auto& data = features.at(value.name).data;
-    payload.append(reinterpret_cast<const char*>(data.data()), data.size());
-  }
-  const std::string record = sample + packed(uint32_t(seq)) + packed(crc32(payload)) + payload;
-  if (size_ + record.size() > bound_) {
-    ++refused;
-    return;
-  }
-  file_.clear();
-  file_.seekp(static_cast<std::streamoff>(size_));
-  file_.write(record.data(), static_cast<std::streamsize>(record.size()));
-  if (!file_.flush()) {
+void FeatureCache::put(const std::string& sample, int64_t tokens, const std::string& payload) {
+  const std::string record = record_of(sample, tokens, payload);
+  if (size_ + record.size() > bound_) return;
+  if (!file_.write(size_, record)) {
     bound_ = size_;
-    ++refused;
     return;
   }
-  places_[sample] = {size_ + kRecordSize, seq};
+  places_[sample] = {size_, tokens};
   size_ += record.size();
+}
+
+void FeatureCache::prefetch(const std::string& sample) const {
+  const auto found = places_.find(sample);
+  if (found == places_.end()) return;
+  file_.prefetch(found->second.position, record_size(found->second.tokens));
+}
+
+size_t FeatureCache::record_size(int64_t tokens) const {
+  return kHeaderSize + packing_.size(tokens);
 }
 
 std::string FeatureCache::key(const Tensors& tokens) {
@@ -121,43 +124,18 @@ std::string FeatureCache::key(const Tensors& tokens) {
   return hash.digest();
 }
 
-void FeatureCache::open(const fs::path& path, const std::string& start) {
-  if (path.has_parent_path()) fs::create_directories(path.parent_path());
-  constexpr auto kMode = std::ios::binary | std::ios::in | std::ios::out;
-  file_.open(path, kMode);
-  if (!file_ || read_at(file_, 0, start.size()) != start) {
-    file_.close();
-    file_.clear();
-    file_.open(path, kMode | std::ios::trunc);
-    file_ << start << std::flush;
-  }
-  if (!file_) throw Error(path.string() + ": can't be written; choose another --cache");
-  size_ = start.size();
-}
-
 // Indexes the whole records and cuts off a broken tail.
-void FeatureCache::scan(const fs::path& path) {
-  const uint64_t end = fs::file_size(path);
-  while (size_ + kRecordSize <= end) {
-    const std::string record = read_at(file_, size_, kRecordSize);
-    const int64_t seq = record.empty() ? 0 : unpacked(record, kKeySize);
-    const bool known =
-        std::find(artifact_.seqs.begin(), artifact_.seqs.end(), seq) != artifact_.seqs.end();
-    if (!known || size_ + kRecordSize + payload_size(seq) > end) break;
-    places_[record.substr(0, kKeySize)] = {size_ + kRecordSize, seq};
-    size_ += kRecordSize + payload_size(seq);
+void FeatureCache::scan(int64_t longest) {
+  const uint64_t end = file_.size();
+  std::string header;
+  while ((header = file_.read(size_, kHeaderSize)).size() == kHeaderSize) {
+    uint32_t tokens;
+    std::memcpy(&tokens, &header[kKeySize], sizeof tokens);
+    if (tokens < 1 || tokens > longest || size_ + record_size(tokens) > end) break;
+    places_[header.substr(0, kKeySize)] = {size_, tokens};
+    size_ += record_size(tokens);
   }
-  fs::resize_file(path, size_);
-}
-
-const std::vector<Value>& FeatureCache::outputs(int64_t seq) const {
-  return artifact_.method("backbone", 1, seq).outputs;
-}
-
-size_t FeatureCache::payload_size(int64_t seq) const {
-  size_t size = 0;
-  for (const Value& value : outputs(seq)) size += size_of(value.dtype) * count(value.shape);
-  return size;
+  if (size_ < end) file_.truncate(size_);
 }
 
 }  // namespace effine

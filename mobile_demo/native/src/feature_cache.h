@@ -4,12 +4,14 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "artifact.h"
+#include "file.h"
+#include "packing.h"
 #include "tensors.h"
 
 namespace effine {
@@ -17,33 +19,41 @@ namespace effine {
 // Bounded in bytes; beyond the bound nothing more is stored.
 class FeatureCache {
  public:
-  // The file is made if missing; that of another backbone is replaced.
-  FeatureCache(const std::filesystem::path& path, const Artifact& artifact);
+  static constexpr uint64_t kDefaultBound = 512'000'000;
 
-  // The features at batch 1 of a sample with these token inputs, if they are stored whole.
-  std::optional<Tensors> get(const std::string& sample);
-  void put(const std::string& sample, int64_t seq, const Tensors& features);
+  // The file is made if missing; that of another backbone or precision is replaced.
+  FeatureCache(const std::filesystem::path& path, const Artifact& artifact,
+               const Packing& packing, uint64_t bound);
+
+  // The payload of a sample, if it is stored whole.
+  std::optional<std::string> get(const std::string& sample);
+  // Stores the payload of a sample with so many tokens unless the bound is reached.
+  void put(const std::string& sample, int64_t tokens, const std::string& payload);
+  bool has(const std::string& sample) const { return places_.count(sample) > 0; }
+  // Lets the system read a sample's record ahead.
+  void prefetch(const std::string& sample) const;
+
+  bool empty() const { return places_.empty(); }
+  uint64_t size() const { return size_; }
+  uint64_t bound() const { return bound_; }
+  // Bytes of the record of a sample with so many tokens.
+  size_t record_size(int64_t tokens) const;
 
   // Identifies a sample by its token inputs at batch 1.
   static std::string key(const Tensors& tokens);
 
-  int64_t refused = 0;  // samples that were not stored
-
  private:
   struct Place {
-    uint64_t payload;
-    int64_t seq;
+    uint64_t position;
+    int64_t tokens;
   };
 
-  void open(const std::filesystem::path& path, const std::string& start);
-  void scan(const std::filesystem::path& path);
-  const std::vector<Value>& outputs(int64_t seq) const;
-  size_t payload_size(int64_t seq) const;
+  void scan(int64_t longest);
 
-  const Artifact& artifact_;
-  std::fstream file_;
+  const Packing& packing_;
+  File file_;
   std::map<std::string, Place> places_;
-  uint64_t size_ = 0, bound_ = uint64_t{512} << 20;
+  uint64_t size_, bound_;
 };
 
 }  // namespace effine

@@ -7,6 +7,7 @@
 
 #include "arguments.h"
 #include "artifact.h"
+#include "memory.h"
 #include "replay.h"
 #include "schedule.h"
 #include "trainer.h"
@@ -19,13 +20,15 @@ using effine::UsageError;
 constexpr const char* kUsage =
     "usage: effine-runner train ARTIFACT --data TOKENS.safetensors --out RUN.ckpt\n"
     "           [--epochs N] [--piece-rate X] [--head-rate X] [--warmup SHARE] [--seed N]\n"
-    "           [--schedule constant|linear|cosine] [--cache FILE] [--checkpoint-every N]\n"
+    "           [--schedule constant|linear|cosine] [--accumulate BATCHES] [--cache FILE]\n"
+    "           [--cache-size SIZE] [--cache-precision fp32|fp16|int8] [--checkpoint-every N]\n"
     "           [--stop-after UPDATES] [--resume] [--threads N]\n"
-    "       effine-runner replay ARTIFACT RESULT.safetensors [--threads N]\n"
+    "       effine-runner replay ARTIFACT RESULT.safetensors [--accumulated] [--threads N]\n"
     "\n"
     "train   train on token ids that effine.runtime.tokens wrote; an interrupt ends the run\n"
     "        with a checkpoint, and --resume goes on from it\n"
-    "replay  run the golden run and write what `effine parity` compares\n"
+    "replay  run the golden run and write what `effine parity` compares, with --accumulated by\n"
+    "        way of gradient sums\n"
     "\n"
     "example: effine-runner train intents.effine --data train.safetensors --out intents.ckpt\n";
 
@@ -43,11 +46,12 @@ std::optional<uint32_t> threads(const Arguments& arguments) {
 }
 
 void replay(int argc, char** argv) {
-  const Arguments arguments(argc, argv, {"--threads"}, {});
+  const Arguments arguments(argc, argv, {"--threads"}, {"--accumulated"});
   if (arguments.words().size() != 3) {
     throw UsageError("expected: replay ARTIFACT RESULT.safetensors; see --help");
   }
-  const effine::Replay replay = effine::replay(load(arguments), threads(arguments));
+  const effine::Replay replay =
+      effine::replay(load(arguments), threads(arguments), arguments.has("--accumulated"));
   effine::write_tensors(arguments.words()[2], effine::list_of(replay.result),
                         {{"format", "effine replay"}});
   std::printf("replayed %zu steps: loss %.6f -> %.6f\n", replay.losses.size(),
@@ -61,6 +65,7 @@ effine::Json::Object settings(const Arguments& arguments) {
     if (value) settings[name] = *value;
   };
   add("epochs", arguments.integer("--epochs", 1, 1'000'000'000));
+  add("accumulate", arguments.integer("--accumulate", 1, 1'000'000));
   add("seed", arguments.integer("--seed", 0, UINT64_MAX));
   add("piece_rate", arguments.number("--piece-rate", 0, kAny));
   add("head_rate", arguments.number("--head-rate", 0, kAny));
@@ -72,13 +77,21 @@ effine::Json::Object settings(const Arguments& arguments) {
     }
     settings["schedule"] = schedule;
   }
+  if (arguments.has("--cache-precision")) {
+    const std::string& precision = arguments.text("--cache-precision");
+    if (!effine::is_cache_precision(precision)) {
+      throw UsageError("--cache-precision " + precision + ": use fp32, fp16 or int8");
+    }
+    settings["cache_precision"] = precision;
+  }
   return settings;
 }
 
 void train(int argc, char** argv) {
   const Arguments arguments(argc, argv,
                             {"--data", "--out", "--epochs", "--piece-rate", "--head-rate",
-                             "--warmup", "--seed", "--schedule", "--cache", "--checkpoint-every",
+                             "--warmup", "--seed", "--schedule", "--accumulate", "--cache",
+                             "--cache-size", "--cache-precision", "--checkpoint-every",
                              "--stop-after", "--threads"},
                             {"--resume"});
   if (arguments.words().size() != 2) {
@@ -87,7 +100,8 @@ void train(int argc, char** argv) {
   effine::TrainOptions options;
   options.data = arguments.text("--data");
   options.checkpoint = arguments.text("--out");
-  if (arguments.has("--cache")) options.cache = arguments.text("--cache");
+  if (arguments.has("--cache")) options.cache.path = arguments.text("--cache");
+  options.cache.bound = arguments.bytes("--cache-size").value_or(options.cache.bound);
   options.settings = settings(arguments);
   options.resume = arguments.has("--resume");
   options.threads = threads(arguments);
@@ -100,6 +114,9 @@ void train(int argc, char** argv) {
                 loss ? ("loss " + std::to_string(*loss)).c_str() : "every update was discarded");
     std::fflush(stdout);
   };
+  options.on_cache = [](const std::string& line) {
+    if (!line.empty()) std::printf("%s\n", line.c_str());
+  };
   const effine::Artifact artifact = load(arguments);
   std::signal(SIGINT, interrupt);
   std::signal(SIGTERM, interrupt);
@@ -107,6 +124,9 @@ void train(int argc, char** argv) {
   for (const std::string& warning : report.warnings) std::printf("warning: %s\n", warning.c_str());
   std::printf("%s: %s\n", options.checkpoint.c_str(),
               report.cancelled ? "interrupted; --resume goes on" : "trained");
+  if (const auto peak = effine::peak_memory()) {
+    std::printf("peak memory: %lld bytes\n", static_cast<long long>(*peak));
+  }
 }
 
 int report(std::string message, int code) {

@@ -11,11 +11,12 @@ constexpr int kSteps = 20;
 
 class GoldenRun {
  public:
-  GoldenRun(const Artifact& artifact, std::optional<uint32_t> threads)
+  GoldenRun(const Artifact& artifact, std::optional<uint32_t> threads, bool accumulated)
       : artifact_(artifact),
         path_(artifact.folder / "golden.safetensors"),
         golden_(read_tensors(path_)),
-        engine_(artifact, threads) {}
+        engine_(artifact, threads),
+        accumulated_(accumulated) {}
 
   Replay run() {
     Replay replay;
@@ -65,14 +66,40 @@ class GoldenRun {
       const auto found = given.find(value.name);
       return found != given.end() ? found->second : golden(batch + value.name);
     };
-    const int64_t seq = golden(batch + "input_ids").shape.at(1);
+    const int64_t seq = phase == "apply" ? 1 : golden(batch + "input_ids").shape.at(1);
     engine_.run(artifact_.method(phase, artifact_.batch, seq), source, outputs);
   }
 
   void step(int i, float count, Tensors given, const Tensors& state, Tensors& next) {
     given.emplace("step", Tensor::scalar(count));
     run_phase("backbone", i, given, state, features_);
-    run_phase("train", i, given, state, next);
+    if (accumulated_) {
+      accumulate(i, given, state, next);
+    } else {
+      run_phase("train", i, given, state, next);
+    }
+  }
+
+  void accumulate(int i, Tensors given, const Tensors& state, Tensors& next) {
+    for (const Value& value : artifact_.gradients()) {
+      given[value.name] = Tensor(value.dtype, value.shape);
+    }
+    const auto weight = given.find("example_weight");
+    const Tensor weights = weight != given.end()
+                               ? weight->second
+                               : golden("batch." + std::to_string(i) + ".example_weight");
+    float loss = 0;
+    for (size_t row = 0; row < 2; ++row) {
+      std::vector<float> half = weights.values<float>();
+      for (size_t other = 1 - row; other < half.size(); other += 2) half[other] = 0;
+      given["example_weight"] = Tensor::of(weights.shape, half);
+      Tensors sums;
+      run_phase("accumulate", i, given, state, sums);
+      loss += sums.at("loss").values<float>().at(0);
+      for (auto& [name, sum] : sums) given[name] = std::move(sum);
+    }
+    run_phase("apply", i, given, state, next);
+    next["loss"] = Tensor::scalar(loss);
   }
 
   void record_first(const Tensors& state, const Tensors& next, Replay& replay) {
@@ -114,13 +141,14 @@ class GoldenRun {
   std::filesystem::path path_;
   Tensors golden_;
   Engine engine_;
+  bool accumulated_;
   Tensors features_;
 };
 
 }  // namespace
 
-Replay replay(const Artifact& artifact, std::optional<uint32_t> threads) {
-  return GoldenRun(artifact, threads).run();
+Replay replay(const Artifact& artifact, std::optional<uint32_t> threads, bool accumulated) {
+  return GoldenRun(artifact, threads, accumulated).run();
 }
 
 }  // namespace effine

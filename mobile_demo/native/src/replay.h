@@ -16,6 +16,8 @@ struct Replay {
   NamedTensors result;
 };
 
-Replay replay(const Artifact& artifact, std::optional<uint32_t> threads);
+// `accumulated` takes each step as two, with the gradients of every other row, and applies
+// their sums.
+Replay replay(const Artifact& artifact, std::optional<uint32_t> threads, bool accumulated);
 
 }  // namespace effine

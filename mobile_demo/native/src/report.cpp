@@ -28,7 +28,6 @@ Report Report::from_json(const Json& json) {
   report.warnings = strings(json.at("warnings"));
   report.best_epoch = json.at("best_epoch").integer();
   report.cancelled = json.at("cancelled").boolean();
-  report.uncached = json.at("uncached").integer();
   report.loss_sum = json.at("loss_sum").number();
   report.weight_sum = json.at("weight_sum").number();
   return report;
@@ -43,7 +42,6 @@ Json Report::to_json() const {
                       {"warnings", effine::to_json(warnings)},
                       {"best_epoch", best_epoch},
                       {"cancelled", cancelled},
-                      {"uncached", uncached},
                       {"loss_sum", loss_sum},
                       {"weight_sum", weight_sum}};
 }

@@ -19,7 +19,6 @@ struct Report {
   std::vector<std::string> warnings;
   int64_t best_epoch = 0;
   bool cancelled = false;
-  int64_t uncached = 0;
   double loss_sum = 0, weight_sum = 0;  // of the running epoch so far
 
   static Report from_json(const Json& json);

@@ -41,7 +41,7 @@ Json settings_for(const Artifact& artifact, const Dataset& data, const Json::Obj
   for (const auto& [name, value] : artifact.manifest.at("recipe").object()) {
     settings.emplace(name, value);
   }
-  return settings;
+  return without_implied(settings);
 }
 
 // What differs between an interrupted run and the one that is to go on from it.
@@ -49,8 +49,9 @@ std::string differences(const Checkpoint& saved, const Json& settings, const Run
                         const Artifact& artifact) {
   std::string result;
   const auto add = [&](const std::string& text) { result += (result.empty() ? "" : "; ") + text; };
+  const Json before = with_implied(saved.run.settings.object());
   for (const auto& [name, value] : settings.object()) {
-    const Json& there = saved.run.settings.at(name);
+    const Json& there = before.at(name);
     if (there == value) continue;
     add("setting " + name + " (" + there.canonical() + " there, " + value.canonical() + " here)");
   }
@@ -74,6 +75,14 @@ Trainer::Trainer(const Artifact& artifact, const TrainOptions& options)
   run_.fingerprint = sha256_hex(data_.fingerprint);
   run_.labels = data_.labels;
   options.resume ? resume() : start();
+  const Settings settings(run_.settings);
+  const auto sums = [](const Method& method) { return method.phase == "accumulate"; };
+  if (settings.accumulate > 1 &&
+      std::none_of(artifact.methods.begin(), artifact.methods.end(), sums)) {
+    throw Error("--accumulate " + std::to_string(settings.accumulate) +
+                ": the artifact has no program for it; export with --accumulate");
+  }
+  options.on_cache(features_.begin(settings.cache_precision, settings.epochs - run_.epoch));
 }
 
 void Trainer::start() {
@@ -92,7 +101,7 @@ void Trainer::start() {
 
 void Trainer::resume() {
   Checkpoint saved = Checkpoint::load(options_.checkpoint, artifact_);
-  Json::Object settings = saved.run.settings.object();
+  Json::Object settings = with_implied(saved.run.settings.object());
   for (const auto& [name, value] : options_.settings) settings[name] = value;
   settings["class_weights"] = data_.class_weights;
   const std::string problems = differences(saved, settings, run_, artifact_);
@@ -111,6 +120,7 @@ const Report& Trainer::train() {
     const std::vector<Indices> batches = order(run_.epoch);
     const int64_t last = int64_t(batches.size());
     while (run_.cursor < last && !options_.stop(run_.update - first)) {
+      if (run_.cursor + 1 < last) features_.prefetch(batches[size_t(run_.cursor) + 1]);
       update(batches[size_t(run_.cursor++)]);
       if (run_.update % options_.checkpoint_every == 0) save();
     }
@@ -127,21 +137,15 @@ const Report& Trainer::train() {
 }
 
 std::vector<Indices> Trainer::order(int64_t epoch) const {
-  return batches(data_.seqs, size_t(artifact_.batch), Settings(run_.settings).seed,
+  const Settings settings(run_.settings);
+  return batches(data_.seqs, size_t(artifact_.batch * settings.accumulate), settings.seed,
                  uint64_t(epoch));
 }
 
 void Trainer::update(const Indices& samples) {
-  int64_t seq = 0;
-  for (const size_t sample : samples) seq = std::max(seq, data_.seqs[sample]);
-  const Tensors given = inputs(samples, seq);
-  const auto source = [&](const Value& value) -> const Tensor& {
-    const auto found = given.find(value.name);
-    return found != given.end() ? found->second : state_.at(value.name);
-  };
-  engine_.run(artifact_.method("train", artifact_.batch, seq), source, next_);
+  const bool one = Settings(run_.settings).accumulate == 1;
+  const double loss = one ? step(samples) : accumulate(samples);
   ++run_.update;
-  const float loss = next_.at("loss").values<float>().at(0);
   const bool good = std::isfinite(loss) &&
                     std::all_of(artifact_.state.begin(), artifact_.state.end(),
                                 [&](const Value& v) { return is_finite(next_.at(v.name)); });
@@ -155,26 +159,70 @@ void Trainer::update(const Indices& samples) {
   std::vector<float> weights;
   for (const size_t sample : samples) weights.push_back(data_.weights[sample]);
   const double weight = double(sum(weights));
-  run_.report.loss_sum += double(loss) * weight;
+  run_.report.loss_sum += loss * weight;
   run_.report.weight_sum += weight;
 }
 
-Tensors Trainer::inputs(const Indices& samples, int64_t seq) {
+double Trainer::step(const Indices& samples) {
+  Tensors inputs = scalars(samples);
+  const int64_t seq = add_batch(samples, inputs);
+  run("train", seq, inputs, next_);
+  return double(next_.at("loss").values<float>().at(0));
+}
+
+double Trainer::accumulate(const Indices& samples) {
+  Tensors inputs = scalars(samples), sums;
+  for (const Value& value : artifact_.gradients()) {
+    inputs[value.name] = Tensor(value.dtype, value.shape);
+  }
+  double loss = 0;
+  const size_t batch = size_t(artifact_.batch);
+  for (size_t first = 0; first < samples.size(); first += batch) {
+    const auto begin = samples.begin() + int64_t(first);
+    const auto end = samples.begin() + int64_t(std::min(first + batch, samples.size()));
+    const int64_t seq = add_batch(Indices(begin, end), inputs);
+    run("accumulate", seq, inputs, sums);
+    loss += double(sums.at("loss").values<float>().at(0));
+    for (auto& [name, sum] : sums) std::swap(inputs[name], sum);
+  }
+  run("apply", 1, inputs, next_);
+  return loss;
+}
+
+int64_t Trainer::add_batch(const Indices& samples, Tensors& inputs) {
+  int64_t seq = 0;
+  for (const size_t sample : samples) seq = std::max(seq, data_.seqs[sample]);
+  std::vector<float> weights(size_t(artifact_.batch));
+  for (size_t row = 0; row < samples.size(); ++row) weights[row] = data_.weights[samples[row]];
+  for (auto& [name, tensor] : features_.batch(samples, artifact_.batch, seq)) {
+    inputs[name] = std::move(tensor);
+  }
+  inputs["labels"] = data_.batch_targets(samples, artifact_.batch);
+  inputs["example_weight"] = Tensor::of({artifact_.batch}, weights);
+  return seq;
+}
+
+void Trainer::run(const char* phase, int64_t seq, const Tensors& inputs, Tensors& outputs) {
+  const auto source = [&](const Value& value) -> const Tensor& {
+    const auto found = inputs.find(value.name);
+    return found != inputs.end() ? found->second : state_.at(value.name);
+  };
+  engine_.run(artifact_.method(phase, artifact_.batch, seq), source, outputs);
+}
+
+// What all batches of an update share.
+Tensors Trainer::scalars(const Indices& samples) const {
   const Settings settings(run_.settings);
   const auto rate_from = [&](double peak) {
     return Tensor::scalar(
         rate(settings.schedule, peak, run_.update, run_.total, settings.warmup));
   };
-  std::vector<float> weights(size_t(artifact_.batch));
+  std::vector<float> weights(size_t(artifact_.batch * settings.accumulate));
   for (size_t row = 0; row < samples.size(); ++row) weights[row] = data_.weights[samples[row]];
-  Tensors result = features_.batch(samples, artifact_.batch, seq);
-  result["labels"] = data_.batch_targets(samples, artifact_.batch);
-  result["example_weight"] = Tensor::of({artifact_.batch}, weights);
-  result["weight_sum"] = Tensor::scalar(sum(weights));
-  result["step"] = Tensor::scalar(float(run_.step + 1));
-  result["learning_rate.pieces"] = rate_from(settings.piece_rate);
-  result["learning_rate.head"] = rate_from(settings.head_rate);
-  return result;
+  return {{"weight_sum", Tensor::scalar(sum(weights))},
+          {"step", Tensor::scalar(float(run_.step + 1))},
+          {"learning_rate.pieces", rate_from(settings.piece_rate)},
+          {"learning_rate.head", rate_from(settings.head_rate)}};
 }
 
 void Trainer::end_epoch() {
@@ -184,7 +232,6 @@ void Trainer::end_epoch() {
 }
 
 void Trainer::finish() {
-  run_.report.uncached = features_.uncached();
   const Tensors initial = artifact_.initial_state();
   bool changed = false;
   for (const Value& value : artifact_.state) {

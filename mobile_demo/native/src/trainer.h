@@ -19,7 +19,7 @@ namespace effine {
 
 struct TrainOptions {
   std::filesystem::path data, checkpoint;
-  std::optional<std::filesystem::path> cache;
+  CacheOptions cache;
   Json::Object settings;  // in place of the artifact's recipe
   bool resume = false;    // go on from the checkpoint
   int64_t checkpoint_every = 50;
@@ -27,6 +27,8 @@ struct TrainOptions {
   // Asked before every update, with the number of updates since the start or resumption.
   std::function<bool(int64_t updates)> stop;
   std::function<void(int64_t epoch, std::optional<double> loss)> on_epoch;
+  // Told before training, in a line, what the cache will save.
+  std::function<void(const std::string& line)> on_cache;
 };
 
 class Trainer {
@@ -42,7 +44,14 @@ class Trainer {
   void resume();
   std::vector<Indices> order(int64_t epoch) const;
   void update(const Indices& samples);
-  Tensors inputs(const Indices& samples, int64_t seq);
+  // Both run the programs on an update's samples, fill `next_` and return the loss.
+  double step(const Indices& samples);
+  double accumulate(const Indices& samples);
+  // A batch's exported length; its features, mask, labels and example weights are put into
+  // `inputs`.
+  int64_t add_batch(const Indices& samples, Tensors& inputs);
+  void run(const char* phase, int64_t seq, const Tensors& inputs, Tensors& outputs);
+  Tensors scalars(const Indices& samples) const;
   void end_epoch();
   void finish();
   void save() const;

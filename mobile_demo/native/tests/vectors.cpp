@@ -1,4 +1,6 @@
-// Checks the order of samples and the schedules against the vectors that all languages share.
+// Checks the order of samples, the schedules and the rounding of features against the vectors
+// that all languages share.
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -6,6 +8,7 @@
 
 #include "json.h"
 #include "order.h"
+#include "packing.h"
 #include "schedule.h"
 #include "tensors.h"
 
@@ -70,6 +73,33 @@ void check_schedule(const Json& file) {
   }
 }
 
+std::string bytes_of(const std::string& digits) {
+  std::string bytes;
+  for (size_t i = 0; i < digits.size(); i += 2) {
+    bytes += static_cast<char>(std::stoi(digits.substr(i, 2), nullptr, 16));
+  }
+  return bytes;
+}
+
+void check_packing(const Json& file) {
+  for (const Json& v : file.array()) {
+    const std::vector<float> rows = effine::decode(bytes_of(v.at("rows").string()), 1, "fp32");
+    const size_t count = rows.size() / v.at("width").natural();
+    for (const std::string precision : {"fp16", "int8"}) {
+      const std::string payload = effine::encode(rows, count, precision);
+      expect(payload == bytes_of(v.at(precision).string()), precision, v);
+      const std::vector<float> read = effine::decode(payload, count, precision);
+      const Json& wanted = v.at(precision + "_read");
+      if (wanted.is_null()) {
+        for (const float value : read) expect(std::isnan(value), precision + " read", v);
+      } else {
+        expect(effine::encode(read, count, "fp32") == bytes_of(wanted.string()),
+               precision + " read", v);
+      }
+    }
+  }
+}
+
 Json read(const std::string& path) { return Json::parse(effine::read_text(path, 1 << 24)); }
 
 }  // namespace
@@ -79,6 +109,7 @@ int main(int argc, char** argv) try {
   const std::string folder = argv[1];
   check_order(read(folder + "/order.json"));
   check_schedule(read(folder + "/schedule.json"));
+  check_packing(read(folder + "/packing.json"));
   return failures == 0 ? 0 : 1;
 } catch (const std::exception& error) {
   std::fprintf(stderr, "effine-vectors: %s\n", error.what());

@@ -21,6 +21,7 @@ from effine.runtime.codec import Count, FormatError, Hash, Text, between, canoni
 from effine.runtime.engines import Arrays
 from effine.runtime.errors import CheckpointError, IncompatibleCheckpoint, StateError
 from effine.runtime.manifest import Manifest, state_id
+from effine.runtime.run import IMPLIED
 from effine.runtime.state import ordered
 from effine.runtime.tensors import read_tensors, write_tensors
 
@@ -164,7 +165,7 @@ def resume_differences(
     Returns:
         One phrase for each difference; none when the run can go on.
     """
-    differences = _compare("setting ", checkpoint.settings, settings)
+    differences = _compare("setting ", IMPLIED | checkpoint.settings, IMPLIED | dict(settings))
     if checkpoint.data_fingerprint != data_fingerprint:
         differences.append("the data are not those of the interrupted run")
     if manifest_sha256 not in (None, checkpoint.manifest_sha256):

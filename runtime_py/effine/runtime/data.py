@@ -1,8 +1,10 @@
 """Examples from CSV, TSV and JSONL files or from memory, checked before anything trains on them.
 
-Columns are `text`, `text_b` for pairs, and `label` (classification) or `score` (regression);
-others are ignored. Files are UTF-8, with or without a byte order mark; blank lines are skipped.
-CSV and TSV have a header line and quote fields by the same rules.
+Columns are `text`, `text_b` for pairs, and `label` (classification), `labels` (multilabel) or
+`score` (regression); others are ignored. `labels` is a list of strings; in CSV and TSV they are
+one string with `|` between them, `billing|urgent`, and an empty string where no label applies.
+Files are UTF-8, with or without a byte order mark; blank lines are skipped. CSV and TSV have a
+header line and quote fields by the same rules.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from effine.runtime.errors import DataError, EffineError
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSONL = ".jsonl"
-_TARGETS = {"classification": "label", "regression": "score"}
+_TARGETS = {"classification": "label", "multilabel": "labels", "regression": "score"}
+_BETWEEN_LABELS = "|"
 _BOM = b"\xef\xbb\xbf"
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _LARGEST_SCORE = float(np.finfo(np.float32).max)
@@ -39,6 +42,7 @@ class Example:
     Args:
         text_b: the second text of a pair.
         label: the class, for classification.
+        labels: those that apply, perhaps none, for multilabel.
         score: the target, for regression.
         origin: the file and line, named in errors.
     """
@@ -47,6 +51,7 @@ class Example:
     text_b: str | None = None
     label: str | None = None
     score: float | None = None
+    labels: tuple[str, ...] | None = None
     origin: str = field(default="", compare=False)
 
 
@@ -60,7 +65,7 @@ def as_examples(source: Source, task: str, labelled: bool = True) -> list[Exampl
     Args:
         source: a path, or a sequence of mappings with the columns of a file, of
             examples, or (unlabelled only) of texts.
-        task: `classification` or `regression`.
+        task: `classification`, `multilabel` or `regression`.
         labelled: False ignores labels and scores.
 
     Raises:
@@ -106,48 +111,10 @@ def read_labels(path: str | Path) -> list[str]:
             raise DataError(f"{where}: the line is blank; remove it or write a label there")
         if label in first:
             raise DataError(
-                f"{where}: label {_shown(label)} is on line {first[label]} already; remove one"
+                f"{where}: label {shown(label)} is on line {first[label]} already; remove one"
             )
         first[label] = number
     return list(first)
-
-
-def labels_of(examples: Iterable[Example]) -> list[str]:
-    """The distinct labels, sorted by code point."""
-    return sorted({example.label for example in examples if example.label is not None})
-
-
-def encode_labels(examples: Sequence[Example], labels: Sequence[str]) -> np.ndarray:
-    """Positions of the examples' labels in `labels`, [N] int64.
-
-    Raises:
-        DataError: an example's label is not among `labels`.
-    """
-    positions = {label: position for position, label in enumerate(labels)}
-    encoded = np.zeros(len(examples), np.int64)
-    for index, example in enumerate(examples):
-        if example.label not in positions:
-            raise DataError(
-                f"{example.origin or f'data[{index}]'}: unknown label {_shown(example.label)}; add "
-                f"it with --spare-labels at export and add_label, or export again with this data"
-            )
-        encoded[index] = positions[example.label]
-    return encoded
-
-
-def balanced_weights(labels: np.ndarray, n: int) -> np.ndarray:
-    """Example weights that give every class that occurs the same total; their mean is 1.
-
-    Args:
-        labels: [N] int64, at least one.
-        n: the number of classes.
-
-    Returns:
-        [N] float32: N / (classes that occur * examples of the class).
-    """
-    counts = np.bincount(labels, minlength=n)
-    weights: np.ndarray = len(labels) / (np.count_nonzero(counts) * counts[labels])
-    return weights.astype(np.float32)
 
 
 def fingerprint(examples: Iterable[Example]) -> str:
@@ -155,19 +122,27 @@ def fingerprint(examples: Iterable[Example]) -> str:
 
     Hashed are, for each example, text, text_b, label and score: a byte 0 for what is
     absent; otherwise a byte 1 and, for strings, the number of UTF-8 bytes as uint64 and
-    these bytes, for a score its float64; all little-endian.
+    these bytes, for a score its float64; then, where an example has a list of labels,
+    their number as uint64 and each like the other strings; all little-endian.
     """
     digest = hashlib.sha256()
     for example in examples:
         for value in (example.text, example.text_b, example.label):
-            if value is None:
-                digest.update(b"\0")
-            else:
-                encoded = value.encode()
-                digest.update(struct.pack("<BQ", 1, len(encoded)) + encoded)
+            digest.update(_hashed(value))
         score = example.score
         digest.update(b"\0" if score is None else struct.pack("<Bd", 1, score))
+        if example.labels is not None:
+            digest.update(struct.pack("<Q", len(example.labels)))
+            for label in example.labels:
+                digest.update(_hashed(label))
     return digest.hexdigest()
+
+
+def _hashed(value: str | None) -> bytes:
+    if value is None:
+        return b"\0"
+    encoded = value.encode()
+    return struct.pack("<BQ", 1, len(encoded)) + encoded
 
 
 def _read(path: Path) -> str:
@@ -221,7 +196,7 @@ def _csv_rows(path: Path, content: str, delimiter: str, required: Sequence[str])
             header = fields
             repeated = sorted({name for name in header if header.count(name) > 1})
             if repeated:
-                raise DataError(f"{where}: two columns {_shown(repeated[0])}; rename one")
+                raise DataError(f"{where}: two columns {shown(repeated[0])}; rename one")
             _check_columns(where, header, required)
         elif len(fields) != len(header):
             name = "tab" if delimiter == "\t" else "comma"
@@ -259,7 +234,7 @@ def _memory_row(item: object, index: int, labelled: bool) -> _Row:
     if isinstance(item, Mapping):
         return where, item
     if isinstance(item, Example):
-        given = {"text": item.text, "text_b": item.text_b, "label": item.label, "score": item.score}
+        given = {name: getattr(item, name) for name in ("text", "text_b", *_TARGETS.values())}
         row = {name: value for name, value in given.items() if value is not None}
         return item.origin or where, row
     if isinstance(item, str) and not labelled:
@@ -293,6 +268,7 @@ def _example(where: str, row: Mapping[str, object], task: str, labelled: bool) -
         _text(where, "text_b", text_b) if text_b not in (None, "") else None,
         _label(where, value) if labelled and target == "label" else None,
         _score(where, value) if labelled and target == "score" else None,
+        _labels(where, value) if labelled and target == "labels" else None,
         where,
     )
 
@@ -307,13 +283,13 @@ def _check_columns(where: str, found: Iterable[str], required: Sequence[str]) ->
     names = [str(name) for name in found]
     for name in required:
         if name not in names:
-            listed = ", ".join(_shown(other) for other in names) or "none"
+            listed = ", ".join(shown(other) for other in names) or "none"
             raise DataError(f"{where}: no column '{name}' (found: {listed}); add it or rename one")
 
 
 def _text(where: str, column: str, value: object) -> str:
     if not isinstance(value, str):
-        raise DataError(f"{where}: {column} is {_shown(value)}, not a string; put it in quotes")
+        raise DataError(f"{where}: {column} is {shown(value)}, not a string; put it in quotes")
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -332,6 +308,21 @@ def _label(where: str, value: object) -> str:
     return _text(where, "label", value)
 
 
+def _labels(where: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        parts = value.split(_BETWEEN_LABELS) if value.strip() else []
+        value = [part.strip() for part in parts]
+    if not isinstance(value, list | tuple):
+        raise DataError(
+            f'{where}: labels is {shown(value)}, not a list; write ["a", "b"], or [] for none'
+        )
+    labels = tuple(_label(where, label) for label in value)
+    repeated = next((label for label in labels if labels.count(label) > 1), None)
+    if repeated is not None:
+        raise DataError(f"{where}: label {shown(repeated)} is given twice; remove one")
+    return labels
+
+
 def _score(where: str, value: object) -> float:
     score = math.nan
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
@@ -343,12 +334,12 @@ def _score(where: str, value: object) -> float:
             score = math.inf
     if not abs(score) <= _LARGEST_SCORE:
         raise DataError(
-            f"{where}: score {_shown(value)} is not a finite number; write one such as 3.5"
+            f"{where}: score {shown(value)} is not a finite number; write one such as 3.5"
         )
     return score
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value as it can stand in a one-line message."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

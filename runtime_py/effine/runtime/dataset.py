@@ -8,15 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from effine.runtime.artifact import Artifact
-from effine.runtime.data import (
-    Example,
-    Source,
-    as_examples,
-    balanced_weights,
-    encode_labels,
-    fingerprint,
-)
+from effine.runtime.data import Example, Source, as_examples, fingerprint
 from effine.runtime.errors import DataError
+from effine.runtime.labels import balanced_weights, encode_label_sets, encode_labels
+from effine.runtime.manifest import TaskInfo
 from effine.runtime.tokenize import Tokenizer, Tokens
 
 
@@ -27,7 +22,8 @@ class Dataset:
     Args:
         tokens: token ids of each sample, without padding.
         seqs: the smallest exported sequence length that fits each sample.
-        labels: [N], int64 or float32; zeros for unlabelled data.
+        labels: [N] int64 or float32, or [N, C] float32 with a column for each row of the
+            head; for unlabelled data, zeros [N].
         weights: [N] float32, the example weights.
         truncated: how many texts were cut to the longest exported length.
         fingerprint: identifies the content and its order.
@@ -67,7 +63,7 @@ def load_dataset(
     _check_pairs(examples, task.pair)
     tokenizer = Tokenizer.from_file(artifact.tokenizer_path)
     tokens = tokenizer.encode(examples, manifest.tokens.max_length)
-    targets = _targets(examples, task.name, labels, labelled)
+    targets = _targets(examples, task, labels) if labelled else np.zeros(len(examples))
     weights = np.ones(len(examples), np.float32)
     if class_weights == "balanced":
         weights = balanced_weights(targets, len(labels))
@@ -81,13 +77,11 @@ def load_dataset(
     )
 
 
-def _targets(
-    examples: Sequence[Example], task: str, labels: Sequence[str], labelled: bool
-) -> np.ndarray:
-    if task == "regression":
-        return np.array([e.score if labelled else 0.0 for e in examples], np.float32)
-    if not labelled:
-        return np.zeros(len(examples), np.int64)
+def _targets(examples: Sequence[Example], task: TaskInfo, labels: Sequence[str]) -> np.ndarray:
+    if task.name == "regression":
+        return np.array([example.score for example in examples], np.float32)
+    if task.name == "multilabel":
+        return encode_label_sets(examples, labels, len(task.labels) + task.spare_labels)
     return encode_labels(examples, labels)
 
 

@@ -3,143 +3,157 @@
 The file may be deleted at any time. A damaged or half-written record costs a
 recomputation, never a wrong result.
 
-Layout: 8 bytes magic, 32 bytes key of the backbone program; then records of
-32 bytes sample key, 4 bytes sequence length, 4 bytes CRC-32 of the payload, payload
-(the features in program order, float32, little-endian).
+Layout: 8 bytes magic, 32 bytes key of the backbone program and the precision; then records of
+32 bytes sample key, 4 bytes number of tokens, 4 bytes CRC-32 of the rest of the record, and the
+payload, see `packing`. Integers are little-endian.
 """
 
 from __future__ import annotations
 
 import hashlib
-import mmap
+import os
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 
 from effine.runtime.artifact import Artifact
-from effine.runtime.engines import Arrays
-from effine.runtime.manifest import TensorSpec
+from effine.runtime.errors import StateError
+from effine.runtime.packing import Packing
 
-MAGIC = b"EFFCACH1"
-DEFAULT_BOUND = 512 * 2**20
+MAGIC = b"EFFCACH2"
+DEFAULT_BOUND = 512_000_000
 _RECORD = struct.Struct("<32sII")
 _START = len(MAGIC) + 32
 
 
 class FeatureCache:
-    """Features by sample, bounded in bytes; beyond the bound nothing more is stored.
+    """Payloads by sample, bounded in bytes; beyond the bound nothing more is stored.
 
     Args:
-        path: the cache file, made if missing; a file of another backbone is replaced.
+        path: the cache file, made if missing; one of another backbone or precision is replaced.
         artifact: whose backbone program computes the features.
+        packing: what a payload holds.
         bound: the largest size of the file in bytes.
+
+    Raises:
+        StateError: the file can't be opened.
     """
 
-    def __init__(self, path: Path, artifact: Artifact, bound: int = DEFAULT_BOUND) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, artifact: Artifact, packing: Packing, bound: int = DEFAULT_BOUND
+    ) -> None:
         self.bound = bound
-        self.hits = 0
-        self.misses = 0
-        self.refused = 0
-        self._artifact = artifact
+        self.refused: set[bytes] = set()
+        """The samples that were not stored."""
+        self._packing = packing
+        self._longest = artifact.manifest.tokens.max_length
         self._places: dict[bytes, tuple[int, int]] = {}
-        self._map: mmap.mmap | None = None
-        self._file = self._open(program_key(artifact))
-        self._size = self._scan()
-
-    def get(self, sample: bytes) -> Arrays | None:
-        """The stored features of a sample at batch 1, or None."""
-        place = self._places.get(sample)
-        payload = None if place is None else self._read(*place)
-        if place is None or payload is None:
-            self._places.pop(sample, None)
-            self.misses += 1
-            return None
-        self.hits += 1
-        features, position = {}, 0
-        for spec in self._specs(place[1]):
-            count = int(np.prod(spec.shape))
-            array = np.frombuffer(payload, np.float32, count, position)
-            features[spec.name] = array.reshape(spec.shape)
-            position += 4 * count
-        return features
-
-    def put(self, sample: bytes, seq: int, features: Mapping[str, np.ndarray]) -> None:
-        """Store the features of a sample at batch 1 unless the bound is reached."""
-        payload = b"".join(features[s.name].astype("<f4").tobytes() for s in self._specs(seq))
-        record = _RECORD.pack(sample, seq, zlib.crc32(payload)) + payload
-        if self._size + len(record) > self.bound:
-            self.refused += 1
-            return
         try:
-            self._file.seek(self._size)
-            self._file.write(record)
-            self._file.flush()
-        except OSError:
-            self.bound = self._size
-            self.refused += 1
+            self._file = self._open(path, MAGIC + cache_key(artifact, packing.precision))
+            self.size = self._scan()
+        except OSError as error:
+            raise StateError(
+                f"{path}: can't be a feature cache: {error.strerror or error}; "
+                "choose another --cache"
+            ) from error
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, sample: bytes) -> bool:
+        return sample in self._places
+
+    def get(self, sample: bytes) -> bytes | None:
+        """The stored payload of a sample, or None."""
+        if sample not in self._places:
+            return None
+        position, tokens = self._places[sample]
+        record = self._read(position, self.record_size(tokens))
+        payload = record[_RECORD.size :]
+        if record == _record(sample, tokens, payload):
+            return payload
+        del self._places[sample]
+        return None
+
+    def put(self, sample: bytes, tokens: int, payload: bytes) -> None:
+        """Store the payload of a sample with so many tokens unless the bound is reached."""
+        record = _record(sample, tokens, payload)
+        if self.size + len(record) > self.bound:
+            self.refused.add(sample)
             return
-        self._places[sample] = (self._size + _RECORD.size, seq)
-        self._size += len(record)
+        if not self._write(self.size, record):
+            self.bound = self.size
+            self.refused.add(sample)
+            return
+        self._places[sample] = (self.size, tokens)
+        self.size += len(record)
+
+    def prefetch(self, samples: Iterable[bytes]) -> None:
+        """Let the system read these samples' records ahead, where it can."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+        for position, tokens in filter(None, map(self._places.get, samples)):
+            size = self.record_size(tokens)
+            os.posix_fadvise(self._file.fileno(), position, size, os.POSIX_FADV_WILLNEED)
+
+    def record_size(self, tokens: int) -> int:
+        """Bytes of the record of a sample with so many tokens."""
+        return _RECORD.size + self._packing.size(tokens)
 
     def close(self) -> None:
         """Release the file."""
-        if self._map is not None:
-            self._map.close()
-            self._map = None
         self._file.close()
 
-    def _specs(self, seq: int) -> tuple[TensorSpec, ...]:
-        return self._artifact.manifest.backbone_method(1, seq)[1].outputs
-
-    def _payload_size(self, seq: int) -> int:
-        return sum(4 * int(np.prod(spec.shape)) for spec in self._specs(seq))
-
-    def _open(self, key: bytes):  # type: ignore[no-untyped-def]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(self.path, "r+b" if self.path.exists() else "w+b")
-        if file.read(_START) != MAGIC + key:
-            file.seek(0)
-            file.truncate()
-            file.write(MAGIC + key)
-            file.flush()
-        return file
+    def _open(self, path: Path, start: bytes) -> BinaryIO:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mode = "r+b" if path.exists() else "w+b"
+        self._file = cast(BinaryIO, open(path, mode, buffering=0))
+        if self._read(0, _START) != start:
+            self._file.truncate(0)
+            if not self._write(0, start):
+                self.bound = 0
+        return self._file
 
     def _scan(self) -> int:
-        """Index the whole records; a broken tail is cut off."""
-        end = self.path.stat().st_size
+        """Index the whole records and cut off a broken tail; returns the size."""
+        end = self._file.seek(0, os.SEEK_END)
         position = _START
-        known = set(self._artifact.manifest.shapes.seqs)
-        while position + _RECORD.size <= end:
-            self._file.seek(position)
-            sample, seq, _ = _RECORD.unpack(self._file.read(_RECORD.size))
-            if seq not in known or position + _RECORD.size + self._payload_size(seq) > end:
+        while len(header := self._read(position, _RECORD.size)) == _RECORD.size:
+            sample, tokens, _ = _RECORD.unpack(header)
+            if not 1 <= tokens <= self._longest or position + self.record_size(tokens) > end:
                 break
-            self._places[sample] = (position + _RECORD.size, seq)
-            position += _RECORD.size + self._payload_size(seq)
-        self._file.truncate(position)
+            self._places[sample] = (position, tokens)
+            position += self.record_size(tokens)
+        self._file.truncate(min(position, end))
         return position
 
-    def _read(self, position: int, seq: int) -> bytes | None:
-        size = self._payload_size(seq)
-        if self._map is None or len(self._map) < position + size:
-            if self._map is not None:
-                self._map.close()
-            self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-        payload = self._map[position : position + size]
-        _, _, crc = _RECORD.unpack(self._map[position - _RECORD.size : position])
-        return payload if zlib.crc32(payload) == crc else None
+    def _read(self, position: int, size: int) -> bytes:
+        """What is there, less than `size` if the file ends or the disk fails."""
+        try:
+            self._file.seek(position)
+            return self._file.read(size)
+        except OSError:
+            return b""
+
+    def _write(self, position: int, content: bytes) -> bool:
+        try:
+            self._file.seek(position)
+            return self._file.write(content) == len(content)
+        except OSError:
+            return False
 
 
-def program_key(artifact: Artifact) -> bytes:
-    """Identifies the backbone program with all values it reads."""
+def cache_key(artifact: Artifact, precision: str) -> bytes:
+    """Identifies the backbone program with all values it reads, and the precision."""
     files = artifact.manifest.files
     digest = hashlib.sha256()
     for name in ("backbone.pte", "backbone.ptd"):
         digest.update(bytes.fromhex(files[name].sha256))
+    digest.update(precision.encode())
     return digest.digest()
 
 
@@ -149,3 +163,8 @@ def sample_key(tokens: Mapping[str, np.ndarray]) -> bytes:
     for name in sorted(tokens):
         digest.update(name.encode() + np.ascontiguousarray(tokens[name]).tobytes())
     return digest.digest()
+
+
+def _record(sample: bytes, tokens: int, payload: bytes) -> bytes:
+    crc = zlib.crc32(payload, zlib.crc32(sample + tokens.to_bytes(4, "little")))
+    return _RECORD.pack(sample, tokens, crc) + payload

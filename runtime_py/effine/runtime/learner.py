@@ -17,11 +17,16 @@ from effine.runtime.metrics import evaluate
 
 @dataclass(frozen=True)
 class Prediction:
-    """A label with the probabilities of all labels, or a score."""
+    """A label with the probabilities of all labels, a score, or several labels.
+
+    With `multilabel`, `labels` are those whose probability is above one half, and `label`
+    is None.
+    """
 
     label: str | None
     probabilities: dict[str, float]
     score: float | None = None
+    labels: tuple[str, ...] | None = None
 
 
 class Learner:
@@ -57,11 +62,17 @@ class Learner:
         return {entry.name: self.state[entry.name] for entry in self.manifest.parameters}
 
     def update(
-        self, data: Dataset, indices: Sequence[int], rates: Mapping[str, np.float32], step: int
+        self,
+        data: Dataset,
+        indices: Sequence[int],
+        rates: Mapping[str, np.float32],
+        step: int,
+        accumulate: int = 1,
     ) -> float | None:
-        """Train on one batch.
+        """Train on one batch, or on the sum of the gradients of several.
 
         Args:
+            indices: samples of at most `accumulate` batches.
             rates: the learning rate of each parameter group.
             step: updates since the moments were zero, this one included.
 
@@ -69,26 +80,54 @@ class Learner:
             The loss, or None if it or the new state isn't finite; the state is then
             the old one.
         """
-        batch = self.manifest.shapes.batch
-        seq = int(data.seqs[indices].max())
-        name, _ = self.manifest.train_method(seq)
-        weights = _padded(data.weights[indices], batch)
-        inputs = {
-            **self.features.batch([data.tokens[i] for i in indices], batch, seq),
-            **self.state,
-            "labels": _padded(data.labels[indices], batch),
-            "example_weight": weights,
+        weights = _padded(data.weights[indices], accumulate * self.manifest.shapes.batch)
+        scalars = {
             "weight_sum": np.array([weights.sum()], np.float32),
             "step": np.array([step], np.float32),
             **{f"learning_rate.{group}": np.array([r], np.float32) for group, r in rates.items()},
         }
-        outputs = self.engine.run(name, inputs)
+        if accumulate == 1:
+            seq, inputs = self._inputs(data, indices)
+            name, _ = self.manifest.train_method(seq)
+            outputs = self.engine.run(name, inputs | scalars | self.state)
+            loss = float(outputs["loss"][0])
+        else:
+            loss, outputs = self._accumulated(data, indices, scalars)
         state = {key: outputs[key] for key in self.state}
-        loss = float(outputs["loss"][0])
         if not np.isfinite(loss) or not all(np.isfinite(a).all() for a in state.values()):
             return None
         self.state = state
         return loss
+
+    def _accumulated(
+        self, data: Dataset, indices: Sequence[int], scalars: Arrays
+    ) -> tuple[float, Arrays]:
+        """Sum up the batches' losses, in binary64, and gradients, then apply them."""
+        batch = self.manifest.shapes.batch
+        apply, signature = self.manifest.apply_method()
+        sums = {
+            spec.name: np.zeros(spec.shape, np.float32)
+            for spec in signature.inputs
+            if spec.role == "gradient"
+        }
+        loss = 0.0
+        for start in range(0, len(indices), batch):
+            seq, inputs = self._inputs(data, indices[start : start + batch])
+            name, _ = self.manifest.accumulate_method(seq)
+            outputs = self.engine.run(name, inputs | scalars | self.state | sums)
+            sums = {key: outputs[key] for key in sums}
+            loss += float(outputs["loss"][0])
+        return loss, self.engine.run(apply, scalars | self.state | sums)
+
+    def _inputs(self, data: Dataset, indices: Sequence[int]) -> tuple[int, Arrays]:
+        """The batch's exported length, features, mask, labels and example weights."""
+        batch = self.manifest.shapes.batch
+        seq = int(data.seqs[indices].max())
+        return seq, {
+            **self.features.batch([data.tokens[i] for i in indices], batch, seq),
+            "labels": _padded(data.labels[indices], batch),
+            "example_weight": _padded(data.weights[indices], batch),
+        }
 
     def logits(self, data: Dataset) -> np.ndarray:
         """Logits [N, C] of the labels in use, computed in batches of similar length."""
@@ -109,9 +148,14 @@ class Learner:
         return evaluate(self.manifest.task.name, logits, data.labels)
 
     def prediction(self, logits: np.ndarray) -> Prediction:
-        """Turn one row of logits into a label with probabilities, or a score."""
-        if self.manifest.task.name == "regression":
+        """Turn one row of logits into a label with probabilities, a score, or several labels."""
+        task = self.manifest.task.name
+        if task == "regression":
             return Prediction(None, {}, float(logits[0]))
+        if task == "multilabel":
+            shares = 0.5 + 0.5 * np.tanh(0.5 * logits.astype(np.float64))
+            named = dict(zip(self.labels, shares.tolist(), strict=True))
+            return Prediction(None, named, labels=tuple(n for n in named if named[n] > 0.5))
         shares = np.exp(logits.astype(np.float64) - logits.max())
         shares /= shares.sum()
         named = {label: float(share) for label, share in zip(self.labels, shares, strict=True)}
@@ -140,6 +184,6 @@ class Learner:
 
 
 def _padded(values: np.ndarray, size: int) -> np.ndarray:
-    padded = np.zeros(size, values.dtype)
+    padded = np.zeros((size, *values.shape[1:]), values.dtype)
     padded[: len(values)] = values
     return padded

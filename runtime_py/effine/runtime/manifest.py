@@ -33,19 +33,24 @@ from effine.runtime.errors import ArtifactError
 SCHEMA = 1
 RESERVED_FILES = ("manifest.json", "manifest.sig", "reports")
 DType = Annotated[str, one_of("float32", "float64", "int64", "int32", "uint8")]
-_INPUT_ROLES = ("token", "feature", "mask", "label", "weight", "scalar")
+_INPUT_ROLES = ("token", "feature", "mask", "label", "weight", "scalar", "gradient")
 _STATE_ROLES = ("read", "update")
 Role = Annotated[str, one_of(*_INPUT_ROLES, *_STATE_ROLES, "statistic", "loss", "logits")]
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """An input or output of a program method."""
+    """An input or output of a program method; a feature is [B, S, d] or [B, d]."""
 
     name: Name
     role: Role
     shape: Shape
     dtype: DType
+
+    @property
+    def per_token(self) -> bool:
+        """Whether a feature has a row for each token rather than for each sample."""
+        return len(self.shape) == 3
 
 
 @dataclass(frozen=True)
@@ -102,10 +107,10 @@ class BackboneInfo:
 class TaskInfo:
     """What is learned: labels in head order, rows kept for more, and the metric shown."""
 
-    name: Annotated[str, one_of("classification", "regression")]
+    name: Annotated[str, one_of("classification", "multilabel", "regression")]
     labels: tuple[Text, ...]
     spare_labels: Count
-    metric: Annotated[str, one_of("accuracy", "pearson")]
+    metric: Annotated[str, one_of("accuracy", "micro_f1", "pearson")]
     pair: bool
 
 
@@ -135,13 +140,17 @@ class OptimizerInfo:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Default hyper-parameters; `warmup` is a share of the updates."""
+    """Default hyper-parameters.
+
+    `warmup` is a share of the updates; an update sums up the gradients of `accumulate` batches.
+    """
 
     piece_rate: Amount
     head_rate: Amount
     epochs: Positive
     schedule: Annotated[str, one_of("constant", "linear", "cosine")]
     warmup: Share
+    accumulate: Positive = 1
 
 
 @dataclass(frozen=True)
@@ -171,6 +180,22 @@ class Tolerances:
     cosine: Share = 0.0
     cosine_fp32: Share = 0.0
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class MemoryInfo:
+    """Memory of a training run in bytes, for the largest batch.
+
+    `activations` are alive within a step, `weights` are the frozen ones that are packed,
+    `state` has the parameters and moments, `features` are those of a batch. `peak` predicts
+    the largest resident size of the native runner.
+    """
+
+    activations: Count
+    weights: Count
+    state: Count
+    features: Count
+    peak: Count
 
 
 @dataclass(frozen=True)
@@ -211,6 +236,7 @@ class Manifest:
     state_id: Hash
     transitions: tuple[dict[str, Any], ...] = ()
     tolerances: Tolerances
+    memory: MemoryInfo
     frozen_head: FrozenHead | None
     files: dict[str, FileEntry] = field(default_factory=dict)
     sha256: Hash = "0" * 64
@@ -297,6 +323,27 @@ class Manifest:
         """
         return self._at_least("train", self.shapes.batch, seq)
 
+    @cached_property
+    def accumulates(self) -> bool:
+        """Whether gradients of several batches can be summed up for one update."""
+        return any(name.startswith("accumulate_") for name in self._methods)
+
+    def accumulate_method(self, seq: int) -> tuple[str, ProgramMethod]:
+        """The method that adds gradients to their sums, for features of length `seq`.
+
+        Raises:
+            ArtifactError: there is none.
+        """
+        return self._at_least("accumulate", self.shapes.batch, seq)
+
+    def apply_method(self) -> tuple[str, ProgramMethod]:
+        """The method that updates the state from gradient sums.
+
+        Raises:
+            ArtifactError: there is none.
+        """
+        return self._at_least("apply", self.shapes.batch, 1)
+
     def predict_method(self, batch: int, seq: int) -> tuple[str, ProgramMethod]:
         """The predict method for a batch of features of sequence length `seq`.
 
@@ -376,6 +423,10 @@ class Manifest:
     def _signature_problems(self) -> Iterator[str]:
         state = {entry.name: (entry.shape, entry.dtype) for entry in self.state}
         for name, (_, method) in self._methods.items():
+            seqs = {spec.shape[1:] for spec in method.inputs if spec.role == "token"}
+            for spec in method.outputs:
+                if spec.role == "feature" and not _is_feature(spec, seqs):
+                    yield f"programs: {name!r}: {spec.name!r} is neither [B, S, d] nor [B, d]"
             for specs in (method.inputs, method.outputs):
                 if len({spec.name for spec in specs}) != len(specs):
                     yield f"programs: {name!r} has an input or output twice"
@@ -385,6 +436,11 @@ class Manifest:
                         spec.dtype,
                     ):
                         yield f"programs: {name!r}: {spec.name!r} isn't in the state as declared"
+
+
+def _is_feature(spec: TensorSpec, seqs: set[Shape]) -> bool:
+    """Whether a feature has one of its two forms, given the [S] of its method's tokens."""
+    return spec.shape[1:-1] in seqs if spec.per_token else len(spec.shape) == 2
 
 
 def state_id(identity: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from effine.runtime.errors import EffineError
 
 _NAMES = {
     "classification": ("accuracy", "macro_f1"),
+    "multilabel": ("micro_f1", "macro_f1"),
     "regression": ("pearson", "spearman", "mse"),
 }
 
@@ -37,7 +38,8 @@ def evaluate(task: str, outputs: np.ndarray, labels: np.ndarray) -> dict[str, fl
 
     Args:
         outputs: logits [N, C], or predicted scores [N, 1] or [N]; N at least 1.
-        labels: [N] class positions, or scores.
+        labels: [N] class positions, or scores, or [N, at least C] 1 for each label that
+            applies; one is predicted where its logit is above 0.
 
     Raises:
         EffineError: the task is unknown.
@@ -45,6 +47,8 @@ def evaluate(task: str, outputs: np.ndarray, labels: np.ndarray) -> dict[str, fl
     if main_metric(task) == "accuracy":
         predicted = outputs.argmax(axis=1)
         return {"accuracy": accuracy(predicted, labels), "macro_f1": macro_f1(predicted, labels)}
+    if task == "multilabel":
+        return label_f1(outputs > 0, labels[:, : outputs.shape[1]] > 0)
     scores = outputs.reshape(-1).astype(np.float64)
     targets = labels.astype(np.float64)
     return {
@@ -67,6 +71,19 @@ def macro_f1(predicted: np.ndarray, labels: np.ndarray) -> float:
         named = np.count_nonzero(predicted == name) + np.count_nonzero(labels == name)
         scores.append(2 * right / named)
     return float(np.mean(scores))
+
+
+def label_f1(predicted: np.ndarray, applying: np.ndarray) -> dict[str, float]:
+    """F1 over all decisions, and the mean of the labels' F1; both arrays [N, C] of bool.
+
+    A label that neither applies nor is predicted anywhere counts as 0.
+    """
+    right = np.count_nonzero(predicted & applying, axis=0)
+    named = np.count_nonzero(predicted, axis=0) + np.count_nonzero(applying, axis=0)
+    return {
+        "micro_f1": float(2 * right.sum() / max(1, named.sum())),
+        "macro_f1": float(np.mean(2 * right / np.maximum(1, named))),
+    }
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:

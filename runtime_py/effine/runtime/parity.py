@@ -68,11 +68,23 @@ class ParityReport:
 
 
 def check_engine(artifact: Artifact, engine: Engine, name: str = "python") -> ParityReport:
-    """Replay the golden run twice, once with the state going through a file, and compare."""
+    """Replay the golden run, again with the state going through a file, and compare.
+
+    An artifact that accumulates gradients has to end alike when it does so.
+    """
     result = replay(artifact, engine)
     finite = all(np.isfinite(array).all() for array in result.values())
     resumed = replay(artifact, engine, interrupted=True) if finite else {}
-    return compare(artifact, result, name, resume_check(result, resumed))
+    more = [resume_check(result, resumed)]
+    if artifact.manifest.accumulates:
+        more += accumulation_checks(artifact, replay(artifact, engine, accumulated=True))
+    return compare(artifact, result, name, *more)
+
+
+def accumulation_checks(artifact: Artifact, result: Arrays) -> list[Check]:
+    """Compare a replay with accumulated gradients with the golden run."""
+    checks = _differences(artifact.golden(), result, artifact.manifest.tolerances)
+    return [dataclasses.replace(check, name=f"accumulated: {check.name}") for check in checks]
 
 
 def compare(artifact: Artifact, result: Arrays, engine: str, *more: Check) -> ParityReport:

@@ -15,11 +15,15 @@ STEPS = 20
 INTERRUPTED = STEPS // 2
 
 
-def replay(artifact: Artifact, engine: Engine, *, interrupted: bool = False) -> Arrays:
+def replay(
+    artifact: Artifact, engine: Engine, *, interrupted: bool = False, accumulated: bool = False
+) -> Arrays:
     """Run the golden run's steps.
 
     Args:
         interrupted: write the state to a file half-way, drop it, and go on from the file.
+        accumulated: take each step as two, with the gradients of every other row, and
+            apply their sums.
 
     Returns:
         `features.*` and `logits` of the first batch, `loss` [20], `gradient.*` of the
@@ -31,6 +35,7 @@ def replay(artifact: Artifact, engine: Engine, *, interrupted: bool = False) -> 
     start = _start(artifact, golden)
     state = start
     result: Arrays = {}
+    train = _accumulate if accumulated else _train
     losses = []
     for step in range(STEPS):
         inputs = _inputs(golden, step)
@@ -38,7 +43,7 @@ def replay(artifact: Artifact, engine: Engine, *, interrupted: bool = False) -> 
         if step == 0:
             result |= {f"features.{name}": array for name, array in features.items()}
             result["logits"] = _logits(artifact, engine, inputs | features, state)
-        outputs = _train(artifact, engine, inputs | features, state, step + 1)
+        outputs = train(artifact, engine, inputs | features, state, step + 1)
         state = {name: outputs[name] for name in state}
         losses.append(float(outputs["loss"][0]))
         if step == 0:
@@ -77,6 +82,29 @@ def _logits(artifact: Artifact, engine: Engine, inputs: Arrays, state: Arrays) -
 def _train(artifact: Artifact, engine: Engine, inputs: Arrays, state: Arrays, step: int) -> Arrays:
     name, _ = artifact.manifest.train_method(inputs["input_ids"].shape[1])
     return engine.run(name, inputs | state | {"step": np.array([step], np.float32)})
+
+
+def _accumulate(
+    artifact: Artifact, engine: Engine, inputs: Arrays, state: Arrays, step: int
+) -> Arrays:
+    accumulate, signature = artifact.manifest.accumulate_method(inputs["input_ids"].shape[1])
+    apply, _ = artifact.manifest.apply_method()
+    sums = {
+        spec.name: np.zeros(spec.shape, np.float32)
+        for spec in signature.inputs
+        if spec.role == "gradient"
+    }
+    weights = inputs["example_weight"]
+    even = np.arange(len(weights)) % 2 == 0
+    loss = np.zeros(1, np.float32)
+    for rows in (even, ~even):
+        outputs = engine.run(
+            accumulate, inputs | state | sums | {"example_weight": np.where(rows, weights, 0)}
+        )
+        sums = {name: outputs[name] for name in sums}
+        loss += outputs["loss"]
+    stepped = engine.run(apply, inputs | state | sums | {"step": np.array([step], np.float32)})
+    return stepped | {"loss": loss}
 
 
 def _gradients(artifact: Artifact, state: Arrays) -> Arrays:

@@ -33,6 +33,8 @@ class Report:
         truncated: texts that were cut to the longest exported length.
         loss_sum, weight_sum: the running epoch, so far.
         best_epoch: the epoch whose parameters were kept, 0 for the last.
+        cache: whether features were cached, and the estimate behind it.
+        uncached: how many samples were beyond the bound of the cache.
     """
 
     samples: int = 0
@@ -43,9 +45,10 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     best_epoch: int = 0
     cancelled: bool = False
-    uncached: int = 0
     loss_sum: float = 0.0
     weight_sum: float = 0.0
+    cache: str = field(default="", compare=False)
+    uncached: int = field(default=0, compare=False)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -59,9 +62,14 @@ class Report:
         """The report as plain JSON data."""
         return dataclasses.asdict(self)
 
+    def saved(self) -> dict[str, Any]:
+        """What a checkpoint keeps: all but what depends on the machine and the cache."""
+        kept = {field.name for field in dataclasses.fields(self) if field.compare}
+        return {name: value for name, value in self.to_dict().items() if name in kept}
+
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Report:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict` and `saved`."""
         return cls(**{**data, "epochs": [Epoch(**epoch) for epoch in data["epochs"]]})
 
 

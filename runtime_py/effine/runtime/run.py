@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from effine.runtime.engines import Arrays
+from effine.runtime.errors import ArtifactError
 from effine.runtime.manifest import Manifest
 from effine.runtime.report import Report
+
+IMPLIED = {"cache_precision": "fp32"}
+"""Settings that checkpoints leave out."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +24,12 @@ class Settings:
         piece_rate, head_rate: peak learning rates of the two parameter groups.
         schedule: `constant`, `linear` or `cosine`, after a linear warm-up.
         warmup: share of the updates that warm up.
+        accumulate: batches whose gradients one update sums up.
         class_weights: `balanced` to weight examples against the label frequencies.
         patience: stop after this many epochs without a better metric; 0 never stops.
         keep_best: end with the parameters of the epoch with the best metric.
+        cache_precision: what features are rounded to, whether they are cached or not:
+            `fp32`, `fp16` or `int8`.
     """
 
     epochs: int
@@ -30,16 +37,40 @@ class Settings:
     head_rate: float
     schedule: str
     warmup: float
+    accumulate: int = 1
     seed: int = 0
     class_weights: str | None = None
     patience: int = 0
     keep_best: bool = True
+    cache_precision: str = "fp32"
 
     @classmethod
     def from_recipe(cls, manifest: Manifest, **chosen: Any) -> Settings:
         """The artifact's recipe with the given settings in place of its own."""
         given = {name: value for name, value in chosen.items() if value is not None}
-        return cls(**(dataclasses.asdict(manifest.recipe) | given))
+        settings = cls(**(dataclasses.asdict(manifest.recipe) | given))
+        settings.check(manifest)
+        return settings
+
+    def check(self, manifest: Manifest) -> None:
+        """Refuse what the artifact's programs can't do.
+
+        Raises:
+            ArtifactError: gradients are to be summed up and no method does it.
+        """
+        if self.accumulate > 1 and not manifest.accumulates:
+            raise ArtifactError(
+                f"--accumulate {self.accumulate}: artifact {manifest.name!r} has no program for "
+                "it; export with --accumulate"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON data; what `IMPLIED` says goes without saying."""
+        return {
+            name: value
+            for name, value in dataclasses.asdict(self).items()
+            if (name, value) not in IMPLIED.items()
+        }
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 A safetensors file: the samples' token ids `ids` [T] int32 and `type_ids` [T] uint8 one after
 another, sample i from `offsets`[i] to `offsets`[i + 1] ([N + 1] int64), `labels` [N] (class
-positions as int64, or scores as float32) and the example weights `weights` [N] float32.
+positions as int64, scores as float32, or [N, C] float32 with a 1 for each label that applies)
+and the example weights `weights` [N] float32.
 Metadata: the `fingerprint` of the data, so that a checkpoint can be resumed from either side;
 `tokenizer` (sha256) and `max_length`, to refuse another artifact's tokens; `labels` in head
 order, `class_weights` and the number of `truncated` texts, as JSON.

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from effine.runtime.artifact import Artifact
+from effine.runtime.break_even import Passes
 from effine.runtime.checkpoint import Checkpoint, resume_differences
 from effine.runtime.data import Source
 from effine.runtime.dataset import Dataset, load_dataset
 from effine.runtime.engines import Arrays, Engine
 from effine.runtime.errors import CheckpointError
-from effine.runtime.feature_cache import DEFAULT_BOUND, FeatureCache
+from effine.runtime.feature_cache import DEFAULT_BOUND
 from effine.runtime.features import FeatureSource
 from effine.runtime.learner import Learner, Prediction
 from effine.runtime.metrics import main_metric
@@ -34,8 +34,9 @@ class Trainer:
         engine: what executes the programs; ExecuTorch by default.
         threads: size of ExecuTorch's thread pool.
         cache: a file for the feature cache, kept between runs; True for a temporary
-            one, False to recompute features every time.
+            one where it pays, False to recompute features every time.
         cache_bound: largest size of the cache in bytes.
+        notify: is told before a run, in a line, what the cache will save.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Trainer:
         threads: int | None = None,
         cache: Path | bool = True,
         cache_bound: int = DEFAULT_BOUND,
+        notify: Callable[[str], object] = lambda line: None,
     ) -> None:
         self.artifact = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
         self._manifest = self.artifact.manifest
@@ -53,10 +55,10 @@ class Trainer:
             from effine.runtime.engines.executorch import ExecuTorchEngine
 
             engine = ExecuTorchEngine(self.artifact, threads)
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        features = FeatureSource(self.artifact, engine, self._open_cache(cache, cache_bound))
+        features = FeatureSource(self.artifact, engine, cache, cache_bound)
         self._learner = Learner(self.artifact, engine, features)
         self._cancelled = threading.Event()
+        self._notify = notify
         self._run = Run(Settings.from_recipe(self._manifest))
 
     @property
@@ -128,10 +130,11 @@ class Trainer:
         saved = self.load(path)
         given = {name: value for name, value in settings.items() if value is not None}
         chosen = dataclasses.replace(self._run.settings, **given)
+        chosen.check(self._manifest)
         train, dev = self._datasets(data, eval, chosen)
         differences = resume_differences(
             saved,
-            settings=dataclasses.asdict(chosen),
+            settings=chosen.to_dict(),
             data_fingerprint=_fingerprint(train, dev),
             manifest_sha256=self._manifest.sha256,
         )
@@ -140,6 +143,7 @@ class Trainer:
                 f"{path}: can't resume: {'; '.join(differences)}; use the same, or continue instead"
             )
         self._run.report.cancelled = False
+        self._begin_cache(train, dev)
         return self._train(train, dev, callbacks, Path(path), checkpoint_every)
 
     def cancel(self) -> None:
@@ -166,11 +170,11 @@ class Trainer:
             cursor=run.cursor,
             seed=run.settings.seed,
             data_fingerprint=run.fingerprint,
-            settings=dataclasses.asdict(run.settings),
+            settings=run.settings.to_dict(),
             best_metric=run.best_metric,
             patience_left=run.patience_left,
             labels=tuple(self.labels),
-            report=run.report.to_dict(),
+            report=run.report.saved(),
         ).save(Path(path))
 
     def load(self, path: Path | str) -> Checkpoint:
@@ -183,8 +187,10 @@ class Trainer:
         saved = Checkpoint.load(Path(path), self._manifest)
         self._learner.state = dict(saved.state)
         self._learner.labels = list(saved.labels)
+        settings = Settings(**saved.settings)
+        self._learner.features.use(settings.cache_precision)
         self._run = Run(
-            Settings(**saved.settings),
+            settings,
             saved.data_fingerprint,
             saved.total_updates,
             saved.epoch,
@@ -223,10 +229,11 @@ class Trainer:
     ) -> Report:
         chosen = Settings.from_recipe(self._manifest, **settings)
         train, dev = self._datasets(data, eval, chosen)
-        updates = chosen.epochs * len(self._order(train, chosen.seed, 0))
+        updates = chosen.epochs * len(self._order(train, chosen, 0))
         run = Run(chosen, _fingerprint(train, dev), updates, patience_left=chosen.patience)
         run.report.samples, run.report.truncated = len(train), train.truncated
         self._run = run
+        self._begin_cache(train, dev)
         if dev is not None:
             run.report.before = self._learner.metrics(dev, self._learner.logits(dev))
         path = None if checkpoint is None else Path(checkpoint)
@@ -243,8 +250,10 @@ class Trainer:
         self._cancelled.clear()
         run = self._run
         while run.epoch < run.settings.epochs and not run.exhausted:
-            order = self._order(train, run.settings.seed, run.epoch)
+            order = self._order(train, run.settings, run.epoch)
             while run.cursor < len(order) and not self._cancelled.is_set():
+                for following in order[run.cursor + 1 : run.cursor + 2]:
+                    self._learner.features.prefetch([train.tokens[i] for i in following])
                 loss = self._update(train, order[run.cursor])
                 run.cursor += 1
                 if checkpoint is not None and run.update % every == 0:
@@ -272,7 +281,7 @@ class Trainer:
             group: rate(settings.schedule, peak, run.update, run.total, settings.warmup)
             for group, peak in peaks.items()
         }
-        loss = self._learner.update(train, indices, rates, run.step + 1)
+        loss = self._learner.update(train, indices, rates, run.step + 1, settings.accumulate)
         run.update += 1
         if loss is None:
             run.report.discarded.append({"update": run.update, "samples": list(indices)})
@@ -308,13 +317,12 @@ class Trainer:
             return
         if run.best is not None:
             self._learner.state = self._learner.state | run.best
-        cache = self._learner.features.cache
-        run.report.uncached = 0 if cache is None else cache.refused
+        run.report.uncached = self._learner.features.uncached
         initial = self.artifact.initial_state()
         params = self._learner.parameters()
         changed = any((initial[name] != array).any() for name, array in params.items())
         predictions = None
-        if dev is not None and len(self.labels) > 1:
+        if dev is not None and self._manifest.task.name == "classification":
             predictions = self._learner.logits(dev).argmax(axis=1)
         run.report.warnings = diagnose(
             run.report,
@@ -330,16 +338,19 @@ class Trainer:
         dev = None if eval is None else load_dataset(self.artifact, eval, self.labels)
         return train, dev
 
-    def _order(self, train: Dataset, seed: int, epoch: int) -> list[list[int]]:
-        return batches(train.seqs.tolist(), self._manifest.shapes.batch, seed, epoch)
+    def _order(self, train: Dataset, settings: Settings, epoch: int) -> list[list[int]]:
+        """The samples of each update of an epoch."""
+        size = self._manifest.shapes.batch * settings.accumulate
+        return batches(train.seqs.tolist(), size, settings.seed, epoch)
 
-    def _open_cache(self, cache: Path | bool, bound: int) -> FeatureCache | None:
-        if cache is False or self._manifest.method_info.layers_below == 0:
-            return None
-        if cache is True:
-            self._scratch = tempfile.TemporaryDirectory(prefix="effine-")
-            cache = Path(self._scratch.name, "features.cache")
-        return FeatureCache(cache, self.artifact, bound)
+    def _begin_cache(self, train: Dataset, dev: Dataset | None) -> None:
+        run = self._run
+        epochs = run.settings.epochs - run.epoch
+        passes = [Passes(train.tokens, epochs)]
+        if dev is not None:
+            passes.append(Passes(dev.tokens, epochs + 1))
+        run.report.cache = self._learner.features.begin(run.settings.cache_precision, passes)
+        self._notify(run.report.cache)
 
 
 def _fingerprint(train: Dataset, dev: Dataset | None) -> str:

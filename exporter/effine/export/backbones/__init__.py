@@ -18,7 +18,13 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from effine.export.encoder import Block, Encoder
 from effine.export.errors import ExportError
@@ -104,30 +110,61 @@ def encoder_from(network: PreTrainedModel) -> Encoder:
 
 
 def copy_blocks(
-    hub_layers: Iterable[nn.Module],
-    prefix: str,
+    network: nn.Module,
+    paths: Iterable[str],
     names: Mapping[str, str],
     make: Callable[[], Block],
 ) -> tuple[list[Block], dict[str, str]]:
     """Make a canonical block for each transformers layer and copy its weights.
 
     Args:
-        hub_layers: the layers of the transformers model.
-        prefix: where they are in it, such as `encoder.layer`.
+        network: the transformers model.
+        paths: where each layer is in it, such as `encoder.layer.0`; a layer that occurs
+            twice gives the same block twice.
         names: canonical module name to its name in a transformers layer.
         make: builds an empty block.
 
     Returns:
         The blocks, and the `hub_names` of the encoder.
     """
-    blocks, hub_names = [], {}
-    for index, layer in enumerate(hub_layers):
-        block = make()
-        for ours, theirs in names.items():
-            copy_module(block.get_submodule(ours), layer.get_submodule(theirs))
-            hub_names[f"layers.{index}.{ours}"] = f"{prefix}.{index}.{theirs}"
-        blocks.append(block)
-    return blocks, hub_names
+    blocks: dict[str, Block] = {}
+    chosen, hub_names = [], {}
+    for index, path in enumerate(paths):
+        if path not in blocks:
+            blocks[path] = make()
+            for ours, theirs in names.items():
+                hub_name = f"{path}.{theirs}"
+                copy_module(blocks[path].get_submodule(ours), network.get_submodule(hub_name))
+                hub_names[f"layers.{index}.{ours}"] = hub_name
+        chosen.append(blocks[path])
+    return chosen, hub_names
+
+
+def post_norm_block(config: PretrainedConfig) -> Block:
+    """An empty block of the sizes that a BERT-like configuration names."""
+    return Block(
+        config.hidden_size,
+        config.num_attention_heads,
+        config.intermediate_size,
+        config.hidden_act,
+        config.layer_norm_eps,
+    )
+
+
+def copy_norm(source: nn.Module) -> nn.LayerNorm:
+    """A LayerNorm like that of the transformers model, which may have no bias."""
+    assert isinstance(source, nn.LayerNorm)
+    norm = nn.LayerNorm(source.normalized_shape, source.eps, bias=source.bias is not None)
+    copy_module(norm, source)
+    return norm
+
+
+def copy_linear(source: nn.Module) -> nn.Linear:
+    """A linear layer like that of the transformers model, which may have no bias."""
+    assert isinstance(source, nn.Linear)
+    linear = nn.Linear(source.in_features, source.out_features, source.bias is not None)
+    copy_module(linear, source)
+    return linear
 
 
 def copy_module(target: nn.Module, source: nn.Module) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from torch import nn
 from transformers import PreTrainedModel
 
-from effine.export.backbones import backbone, copy_blocks, copy_module
-from effine.export.encoder import Block, Embeddings, Encoder
+from effine.export.backbones import (
+    backbone,
+    copy_blocks,
+    copy_module,
+    copy_norm,
+    post_norm_block,
+)
+from effine.export.encoder import Embeddings, Encoder
 
-_MODULES = {
+MODULES = {
     "attention.query": "attention.self.query",
     "attention.key": "attention.self.key",
     "attention.value": "attention.self.value",
@@ -34,24 +39,16 @@ def build(network: PreTrainedModel) -> Encoder:
     copy_module(embeddings.words, source.word_embeddings)
     copy_module(embeddings.positions, source.position_embeddings)
     copy_module(embeddings.token_types, source.token_type_embeddings)
-    norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-    copy_module(norm, source.LayerNorm)
     layers, hub_names = copy_blocks(
-        network.encoder.layer,
-        "encoder.layer",
-        _MODULES,
-        lambda: Block(
-            config.hidden_size,
-            config.num_attention_heads,
-            config.intermediate_size,
-            config.hidden_act,
-            config.layer_norm_eps,
-        ),
+        network,
+        [f"encoder.layer.{index}" for index in range(config.num_hidden_layers)],
+        MODULES,
+        lambda: post_norm_block(config),
     )
     return Encoder(
         "bert",
         embeddings,
-        norm,
+        copy_norm(source.LayerNorm),
         layers,
         max_positions=config.max_position_embeddings,
         pooling="cls",

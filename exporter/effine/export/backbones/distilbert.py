@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from torch import nn
 from transformers import PreTrainedModel
 
-from effine.export.backbones import backbone, copy_blocks, copy_module
+from effine.export.backbones import backbone, copy_blocks, copy_module, copy_norm
 from effine.export.encoder import Block, Embeddings, Encoder
 
 _EPS = 1e-12
@@ -29,18 +28,16 @@ def build(network: PreTrainedModel) -> Encoder:
     source = network.embeddings
     copy_module(embeddings.words, source.word_embeddings)
     copy_module(embeddings.positions, source.position_embeddings)
-    norm = nn.LayerNorm(config.dim, _EPS)
-    copy_module(norm, source.LayerNorm)
     layers, hub_names = copy_blocks(
-        network.transformer.layer,
-        "transformer.layer",
+        network,
+        [f"transformer.layer.{index}" for index in range(config.n_layers)],
         _MODULES,
         lambda: Block(config.dim, config.n_heads, config.hidden_dim, config.activation, _EPS),
     )
     return Encoder(
         "distilbert",
         embeddings,
-        norm,
+        copy_norm(source.LayerNorm),
         layers,
         max_positions=config.max_position_embeddings,
         pooling="cls",

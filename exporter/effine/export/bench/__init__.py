@@ -1,1 +1,1 @@
-"""Benchmarks against PyTorch eager: a step, an epoch, and what training reaches."""
+"""Benchmarks against rivals: times, sizes, and what training reaches."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from effine.export.bench.rivals import as_tensors, descend, torch_optimizer
+from effine.export.bench.rivals.network import as_tensors, descend, torch_optimizer
 from effine.export.capture import MASK
 from effine.export.model import Model
 from effine.runtime.artifact import Artifact
@@ -23,9 +23,9 @@ def train_eager(model: Model, artifact: Artifact, data: Dataset, settings: Setti
     """Train by autograd and torch.optim, in the Trainer's order and with its rates."""
     manifest = artifact.manifest
     optimizer = torch_optimizer(model.trainable().items(), manifest)
+    size = manifest.shapes.batch * settings.accumulate
     orders = [
-        batches(data.seqs.tolist(), manifest.shapes.batch, settings.seed, epoch)
-        for epoch in range(settings.epochs)
+        batches(data.seqs.tolist(), size, settings.seed, epoch) for epoch in range(settings.epochs)
     ]
     steps = list(itertools.chain.from_iterable(orders))
     peaks = {"pieces": settings.piece_rate, "head": settings.head_rate}

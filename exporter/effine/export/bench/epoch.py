@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from effine.export.bench.rivals import (
-    Rival,
+from effine.export.bench.rivals.network import (
+    RivalNetwork,
     as_tensors,
     descend,
     reference_model,
@@ -35,8 +35,10 @@ class EagerEpochs:
     ) -> None:
         self._artifact = artifact
         self._examples = examples
-        self._rival = Rival(reference_model(artifact, source), source)
-        self._optimizer = torch_optimizer(self._rival.named_parameters(), artifact.manifest)
+        self._rival = RivalNetwork(reference_model(artifact, source), source)
+        self._optimizer = torch_optimizer(
+            self._rival.named_parameters(), artifact.manifest, fused=True
+        )
         self._random = np.random.default_rng(0)
         self._total = epochs * -(-len(examples) // artifact.manifest.shapes.batch)
         self._update = 0
@@ -67,14 +69,17 @@ class EagerEpochs:
         }
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """Examples, and the name of the data set they are from."""
+
+    name: str
+    examples: Sequence[Example]
+
+
 def bench_epoch(
-    artifact: Artifact,
-    source: str,
-    examples: Sequence[Example],
-    *,
-    threads: Sequence[int],
-    epochs: int,
-) -> list[dict[str, Any]]:
+    artifact: Artifact, source: str, data: TrainingData, *, threads: int, epochs: int
+) -> dict[str, Any]:
     """Time epochs of the Trainer and of the rival, alternating.
 
     The Trainer's first epoch holds reading and tokenizing, loading the programs and
@@ -82,18 +87,11 @@ def bench_epoch(
 
     Args:
         source: the backbone as given at export.
-        examples: what to train on.
-        threads: sizes of both thread pools, one measurement for each.
+        data: what to train on.
+        threads: size of both thread pools.
     """
-    return [_measure(artifact, source, examples, count, epochs) for count in threads]
-
-
-def _measure(
-    artifact: Artifact, source: str, examples: Sequence[Example], threads: int, epochs: int
-) -> dict[str, Any]:
     torch.set_num_threads(threads)
-    rival = EagerEpochs(artifact, source, examples, epochs)
-    before = os.getloadavg()
+    rival = EagerEpochs(artifact, source, data.examples, epochs)
     eager: list[float] = []
     own: list[float] = []
     trainer = Trainer(artifact, threads=threads)
@@ -106,19 +104,19 @@ def _measure(
             eager.append(rival.run())
             start = time.perf_counter()
 
-    trainer.fit(examples, epochs=epochs, callbacks=[alternate])
+    trainer.fit(data.examples, epochs=epochs, callbacks=[alternate])
     ratios = [a / b for a, b in zip(own, eager, strict=True)]
     return {
+        "data": data.name,
         "method": artifact.manifest.method_info.name,
         "precision": artifact.manifest.backbone.precision,
+        "model": artifact.manifest.backbone.name,
         "batch": artifact.manifest.shapes.batch,
         "seqs": list(artifact.manifest.shapes.seqs),
         "threads": threads,
-        "examples": len(examples),
+        "examples": len(data.examples),
         "effine_s": own,
         "eager_s": eager,
         "first_ratio": ratios[0],
         "later_ratio": statistics.median(ratios[1:]) if ratios[1:] else None,
-        "load_before": before,
-        "load_after": os.getloadavg(),
     }

@@ -6,7 +6,6 @@ Results are lines of JSON that are appended as runs finish; a finished run is sk
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,8 +16,10 @@ import numpy as np
 import torch
 
 from effine.export.bench.eager import predict_eager, train_eager
-from effine.export.bench.rivals import load_parameters, reference_model
+from effine.export.bench.records import append_record, load_average, read_records, stamped
+from effine.export.bench.rivals.network import load_parameters, reference_model
 from effine.export.bench.subsets import draw, hold_out, parts_of
+from effine.export.bench.table import identity
 from effine.export.errors import ExportError
 from effine.export.pipeline import export
 from effine.runtime.artifact import Artifact
@@ -84,49 +85,35 @@ class Grid:
     epochs: tuple[int, ...]
 
 
-def run_study(study: Study, results: Path, notice: Callable[[str], None]) -> None:
+def run_study(study: Study, results: Path, command: str, notice: Callable[[str], None]) -> None:
     """Train with every method, data set and seed; append to `results`."""
-    done = {_identity(record) for record in read_results(results)}
+    done = {identity(record) for record in read_records(results)}
     for folder, method in itertools.product(study.folders, study.methods):
         workplace = _Workplace(study, folder, method)
         for seed in study.seeds:
             key = workplace.key("run", seed) | {"epochs": study.epochs}
-            if _identity(key) not in done:
-                started = time.perf_counter()
+            if identity(key) not in done:
+                started, load = time.perf_counter(), load_average()
                 record = key | workplace.compare(seed)
-                _append(results, record | {"seconds": time.perf_counter() - started})
+                record |= {"seconds": time.perf_counter() - started}
+                append_record(results, stamped("run", command, load, record))
                 notice(f"{workplace.name} {method} seed {seed}: {record['effine']:.4f}")
 
 
-def run_grid(study: Study, grid: Grid, results: Path, notice: Callable[[str], None]) -> None:
+def run_grid(
+    study: Study, grid: Grid, results: Path, command: str, notice: Callable[[str], None]
+) -> None:
     """Try the grid on a held-out fifth of train; test is never read."""
-    done = {_identity(record) for record in read_results(results)}
+    done = {identity(record) for record in read_records(results)}
     for folder, method in itertools.product(study.folders, study.methods):
         workplace = _Workplace(study, folder, method)
         for seed, settings in itertools.product(study.seeds, workplace.points(grid)):
             key = workplace.key("grid", seed) | settings
-            if _identity(key) not in done:
+            if identity(key) not in done:
+                load = load_average()
                 score = workplace.held_out_score(seed, settings)
-                _append(results, key | {"score": score})
+                append_record(results, stamped("grid", command, load, key | {"score": score}))
                 notice(f"{workplace.name} {method} seed {seed} {settings}: {score:.4f}")
-
-
-def read_results(path: Path) -> list[dict[str, Any]]:
-    """The records of a results file; none if it doesn't exist, a torn last line is left out.
-
-    Raises:
-        ExportError: the file holds something else.
-    """
-    if not path.exists():
-        return []
-    whole, _, _ = path.read_bytes().rpartition(b"\n")
-    try:
-        records = [json.loads(line) for line in whole.splitlines()]
-    except ValueError:
-        records = [None]
-    if not all(isinstance(record, dict) and "kind" in record for record in records):
-        raise ExportError(f"--results {path}: holds something else; choose another file")
-    return records
 
 
 class _Workplace:
@@ -239,18 +226,3 @@ class _Workplace:
         if self.study.task == "regression":
             return float((np.abs(own - eager) <= SAME_SCORE).mean())
         return float((own.argmax(axis=1) == eager.argmax(axis=1)).mean())
-
-
-def _identity(record: dict[str, Any]) -> str:
-    results = ("effine", "eager", "equal_predictions", "settings", "seconds", "score", "recipe")
-    return json.dumps({k: v for k, v in record.items() if k not in results}, sort_keys=True)
-
-
-def _append(path: Path, record: dict[str, Any]) -> None:
-    """Add a line; what an interrupted writer left of one is dropped."""
-    content = path.read_bytes() if path.exists() else b""
-    whole = content.rfind(b"\n") + 1
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        file.truncate(whole)
-        file.write(json.dumps(record).encode() + b"\n")

@@ -1,14 +1,36 @@
-"""Tables of the benchmarks' results."""
+"""Rows of what quality runs and grids reached."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import click
 import numpy as np
 
-Record = Mapping[str, Any]
+from effine.export.bench.records import Record
+
+_IDENTITY = (
+    "kind",
+    "data",
+    "task",
+    "train_size",
+    "per_class",
+    "max_test",
+    "metric",
+    "model",
+    "precision",
+    "method",
+    "seed",
+    "epochs",
+    "piece_rate",
+    "head_rate",
+)
+
+
+def identity(record: Record) -> str:
+    """What tells a run from others: its settings, without what came out and on what."""
+    return json.dumps({name: record.get(name) for name in _IDENTITY})
 
 
 def quality_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -30,6 +52,7 @@ def quality_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
                 "data": _data(first),
                 "metric": first["metric"],
                 "method": first["method"],
+                "precision": first["precision"],
                 "epochs": first["epochs"],
                 "seeds": len(own),
                 "effine": float(own.mean()),
@@ -118,35 +141,3 @@ def _data(record: Record) -> str:
         return f"{record['data']} {record['per_class']}/class"
     size = record["train_size"]
     return str(record["data"]) if size is None else f"{record['data']} {size}"
-
-
-def print_step(result: dict[str, Any]) -> None:
-    """Print one measurement of `bench step`."""
-    click.echo(
-        f"{result['method']} {result['precision']} {result['pooling']} B={result['batch']} "
-        f"S={result['seq']} threads={result['threads']}, "
-        f"{_load(result)}"
-    )
-    for name, median in result["median_ms"].items():
-        line = f"  {name:5} median {median:7.1f} ms  min {result['min_ms'][name]:7.1f} ms"
-        if name in result["median_ratio"]:
-            line += f"  ratio of medians {result['ratio_of_medians'][name]:.3f}"
-            line += f"  median ratio {result['median_ratio'][name]:.3f}"
-        click.echo(line)
-
-
-def print_epoch(result: dict[str, Any]) -> None:
-    """Print one measurement of `bench epoch`."""
-    later = "-" if result["later_ratio"] is None else f"{result['later_ratio']:.3f}"
-    click.echo(
-        f"{result['method']} {result['precision']} {result['examples']} examples, "
-        f"seq {result['seqs']}, threads={result['threads']}: "
-        f"first epoch {result['first_ratio']:.3f}, later {later}, "
-        f"{_load(result)}"
-    )
-    for name in ("effine_s", "eager_s"):
-        click.echo(f"  {name[:-2]:6} " + "  ".join(f"{s:.2f} s" for s in result[name]))
-
-
-def _load(result: dict[str, Any]) -> str:
-    return f"load {result['load_before'][0]:.2f} -> {result['load_after'][0]:.2f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,22 @@ from effine.runtime.errors import EffineError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 FILE = click.Path(dir_okay=False, path_type=Path)
+_UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 ARTIFACT = click.Path(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 threads_option = click.option("--threads", type=click.IntRange(1), help="Size of the thread pool.")
+
+
+def size(text: str) -> int:
+    """Bytes of a size such as 512MB; without a unit it is one.
+
+    Raises:
+        click.BadParameter: the text is anything else.
+    """
+    found = re.fullmatch(r"([0-9]{1,12})(kB|MB|GB|)", text)
+    if found is None:
+        raise click.BadParameter(f"{text!r} is not a size such as 512MB")
+    return int(found[1]) * _UNITS[found[2]]
 
 
 class Group(click.Group):

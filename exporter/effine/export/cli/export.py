@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from effine.export.cli.common import CONTEXT, FILE, Command, json_option, quiet
+from effine.export.cli.common import CONTEXT, FILE, Command, json_option, quiet, size
 from effine.export.errors import ExportError
 
 
@@ -29,7 +29,10 @@ from effine.export.errors import ExportError
     help="First layer (1-based) with pieces; those below stay frozen.",
 )
 @click.option(
-    "--task", default="classification", show_default=True, help="classification or regression."
+    "--task",
+    default="classification",
+    show_default=True,
+    help="classification, multilabel or regression.",
 )
 @click.option("--data", type=FILE, help="CSV, TSV or JSONL; by default the sample intents.")
 @click.option("--labels", type=FILE, help="File with one label a line; replaces --data.")
@@ -52,7 +55,14 @@ from effine.export.errors import ExportError
     help="Sequence lengths such as 16,64, or auto: from the data.",
 )
 @click.option(
-    "--batch", type=click.IntRange(1), default=8, show_default=True, help="Batch size of training."
+    "--batch",
+    type=click.IntRange(1),
+    help="Batch size of training; 8, or what --max-memory allows.",
+)
+@click.option(
+    "--accumulate",
+    type=click.IntRange(1),
+    help="Batches whose gradients are summed up for an update; by default 1.",
 )
 @click.option(
     "--optimizer",
@@ -78,9 +88,13 @@ from effine.export.errors import ExportError
 @click.option(
     "--backbone-precision",
     type=click.Choice(["fp32", "int8", "int4"]),
-    default="fp32",
-    show_default=True,
-    help="Of the frozen weights; int8 is smaller and faster.",
+    help="Of the frozen weights: fp32 by default; int8 is smaller and faster.",
+)
+@click.option(
+    "--max-memory",
+    type=size,
+    help="Most that training may take, such as 150MB; precision, batch and first layer give way "
+    "where they aren't set.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of initial values.")
 @click.option("--out", type=click.Path(path_type=Path), help="Default: METHOD.effine here.")
@@ -107,15 +121,28 @@ def export_command(
         options[name] = value
     progress = _no_progress if as_json else _print_stage
     artifact = export(options=options, progress=progress, **settings)
-    size = sum(entry.size for entry in artifact.manifest.files.values())
+    total = sum(entry.size for entry in artifact.manifest.files.values())
     if as_json:
-        click.echo(json.dumps({"path": str(artifact.path), "bytes": size}))
+        click.echo(json.dumps({"path": str(artifact.path), "bytes": total}))
     else:
-        click.echo(f"{_shown(artifact.path)}: {size / 1e6:.1f} MB, seq {_seqs(artifact)}")
+        click.echo(f"{_shown(artifact.path)}: {total / 1e6:.1f} MB, {_settings(artifact)}")
 
 
-def _seqs(artifact: Any) -> str:
-    return ",".join(map(str, artifact.manifest.shapes.seqs))
+def _settings(artifact: Any) -> str:
+    """What was chosen where the user left it open."""
+    manifest = artifact.manifest
+    batch = f"batch {manifest.shapes.batch}"
+    if manifest.recipe.accumulate > 1:
+        batch = f"{manifest.recipe.accumulate} x {batch}"
+    first = manifest.method_info.first_layer
+    parts = (
+        manifest.backbone.precision,
+        f"seq {','.join(map(str, manifest.shapes.seqs))}",
+        batch,
+        *([f"first layer {first}"] if first is not None else []),
+        f"training takes about {manifest.memory.peak / 1e6:.0f} MB",
+    )
+    return ", ".join(parts)
 
 
 def _shown(path: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from effine.export.cli.common import ARTIFACT, FILE, json_option, threads_option
+from effine.export.cli.common import ARTIFACT, FILE, json_option, size, threads_option
 from effine.export.errors import ExportError
 
 
@@ -29,6 +29,7 @@ from effine.export.errors import ExportError
     help="Course of the learning rates.",
 )
 @click.option("--warmup", type=click.FloatRange(0, 1), help="Share of updates that warm up.")
+@click.option("--accumulate", type=click.IntRange(1), help="Batches that make one update.")
 @click.option("--seed", type=int, help="Seed of the order of samples.")
 @click.option("--class-weights", type=click.Choice(["balanced"]), help="Weight rare labels more.")
 @click.option("--patience", type=click.IntRange(0), help="Stop after so many epochs without gain.")
@@ -41,6 +42,12 @@ from effine.export.errors import ExportError
     help="Updates between checkpoints.",
 )
 @click.option("--cache", type=FILE, help="Keep the feature cache in this file.")
+@click.option("--cache-size", type=size, help="Largest size of the cache; default: 512MB.")
+@click.option(
+    "--cache-precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    help="What features are rounded to; default: fp32.",
+)
 @click.option("--plot", type=FILE, help="Write the learning curve as a picture.")
 @click.option("--force", is_flag=True, help="Replace an existing checkpoint.")
 @threads_option
@@ -55,6 +62,7 @@ def train(
     new_labels: tuple[str, ...],
     checkpoint_every: int,
     cache: Path | None,
+    cache_size: int | None,
     plot: Path | None,
     force: bool,
     threads: int | None,
@@ -67,6 +75,7 @@ def train(
     effine train spartan.effine --data train.csv --eval dev.csv --epochs 3
     """
     from effine.export.show import draw_curve, print_report, progress_bar
+    from effine.runtime.feature_cache import DEFAULT_BOUND
     from effine.runtime.trainer import Trainer
 
     out = out or _beside(artifact)
@@ -74,7 +83,13 @@ def train(
         raise ExportError(f"{out}: exists already; pass --resume to go on with it, or --force")
     if resume and not out.exists():
         raise ExportError(f"--resume: {out} doesn't exist; start without --resume")
-    trainer = Trainer(artifact, threads=threads, cache=cache or True)
+    trainer = Trainer(
+        artifact,
+        threads=threads,
+        cache=cache or True,
+        cache_bound=DEFAULT_BOUND if cache_size is None else cache_size,
+        notify=lambda line: None if as_json else click.echo(line),
+    )
     with progress_bar(hidden=as_json) as callback:
         common: dict[str, Any] = {
             "eval": eval_data,

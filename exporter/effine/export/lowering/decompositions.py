@@ -33,6 +33,9 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
         aten.tanh_backward.default: lambda grad, y: grad * (1.0 - y * y),
         aten.square.default: lambda x: x * x,
         aten.mean.dim: _mean,
+        aten.roll.default: _roll,
+        aten.softplus.default: _softplus,
+        aten.softplus_backward.default: lambda grad, x, *_: grad * torch.sigmoid(x),
     }
     return {**core_aten_decompositions(), **own}
 
@@ -61,13 +64,14 @@ def _mean(x: Tensor, dim: list[int], keepdim: bool = False, dtype: Any = None) -
 
 
 def _layer_norm(
-    x: Tensor, shape: list[int], weight: Tensor, bias: Tensor, eps: float
+    x: Tensor, shape: list[int], weight: Tensor, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     mean = x.sum(-1, keepdim=True) * (1.0 / shape[0])
     centred = x - mean
     variance = (centred * centred).sum(-1, keepdim=True) * (1.0 / shape[0])
     rstd = torch.rsqrt(variance + eps)
-    return centred * rstd * weight + bias, mean, rstd
+    scaled = centred * rstd * weight
+    return scaled if bias is None else scaled + bias, mean, rstd
 
 
 def _layer_norm_backward(
@@ -77,7 +81,7 @@ def _layer_norm_backward(
     mean: Tensor,
     rstd: Tensor,
     weight: Tensor,
-    bias: Tensor,
+    bias: Tensor | None,
     mask: list[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     normal = (x - mean) * rstd
@@ -90,6 +94,17 @@ def _layer_norm_backward(
         (grad * normal).sum(0) if mask[1] else None,
         grad.sum(0) if mask[2] else None,
     )
+
+
+def _roll(x: Tensor, shifts: list[int], dims: list[int]) -> Tensor:
+    """The last values of an axis become the first; the backward of a roll is a roll."""
+    (shift,), (dim,) = shifts, dims
+    split = -shift % x.shape[dim]
+    return torch.cat([x.narrow(dim, split, x.shape[dim] - split), x.narrow(dim, 0, split)], dim)
+
+
+def _softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    return x.clamp(min=0.0) + torch.log(torch.exp(-x.abs()) + 1.0)
 
 
 def _select_backward(grad: Tensor, sizes: list[int], dim: int, index: int) -> Tensor:

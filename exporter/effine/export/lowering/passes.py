@@ -19,6 +19,7 @@ _COPIES = {
     aten.alias.default,
     aten.lift_fresh_copy.default,
 }
+_ARANGE = {aten.arange.default, aten.arange.start, aten.arange.start_step}
 _RESHAPES = {
     aten.view_copy.default,
     aten.view.default,
@@ -40,6 +41,8 @@ _CONTIGUOUS = {
 def run_passes(graph: fx.GraphModule) -> None:
     """Apply all passes in place."""
     for rewrite in (
+        merge_common_subexpressions,
+        fold_positions,
         drop_copies,
         merge_common_subexpressions,
         canonicalise_reshapes,
@@ -52,6 +55,24 @@ def run_passes(graph: fx.GraphModule) -> None:
         graph.graph.eliminate_dead_code()
     graph.graph.lint()
     graph.recompile()
+
+
+def fold_positions(graph: fx.GraphModule) -> None:
+    """Compute what follows from `arange` alone: positions, their distances and angles."""
+    known: dict[Node, Tensor] = {}
+    for node in graph.graph.nodes:
+        if node.op != "call_function":
+            continue
+        sources = node.all_input_nodes
+        if node.target in _ARANGE or (sources and all(source in known for source in sources)):
+            args, options = torch.fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
+            known[node] = node.target(*args, **options)
+    for index, (node, value) in enumerate(known.items()):
+        if all(user in known for user in node.users):
+            continue
+        with graph.graph.inserting_before(node):
+            folded = constant(graph, f"_positions_{index}", value.contiguous())
+        node.replace_all_uses_with(folded)
 
 
 def drop_copies(graph: fx.GraphModule) -> None:
@@ -95,7 +116,12 @@ def fold_permutes(graph: fx.GraphModule) -> None:
 
 
 def sums_to_products(graph: fx.GraphModule) -> None:
-    """Write sums over the rows or along the last axis as products with ones."""
+    """Write sums over the rows or along the last axis as products with ones.
+
+    Where the constant isn't the weight it holds twos, and the sum is halved, which is exact:
+    XNNPACK's weight cache knows constants by their content and drops one that it has packed
+    as a weight, so the same values must not be an input as well.
+    """
     for node in calls(graph, {aten.sum.dim_IntList}):
         x, axes = node.args[0], node.args[1]
         shape = x.meta["val"].shape
@@ -104,9 +130,10 @@ def sums_to_products(graph: fx.GraphModule) -> None:
         axis = axes[0] % len(shape)
         with graph.graph.inserting_before(node):
             if axis == len(shape) - 1:
-                summed = call(graph, aten.linear.default, x, _ones(graph, (1, shape[-1])))
+                summed = call(graph, aten.linear.default, x, _row(graph, 1.0, shape[-1]))
             elif axis == 0 and len(shape) == 2:
-                summed = call(graph, aten.mm.default, _ones(graph, (1, shape[0])), x)
+                doubled = call(graph, aten.mm.default, _row(graph, 2.0, shape[0]), x)
+                summed = call(graph, aten.mul.Tensor, doubled, 0.5)
             else:
                 continue
             if summed.meta["val"].shape != node.meta["val"].shape:
@@ -151,8 +178,8 @@ def _order(node: Node) -> list[int]:
     return [1, 0] if node.target is aten.t.default else [axis % rank for axis in node.args[1]]
 
 
-def _ones(graph: fx.GraphModule, shape: tuple[int, ...]) -> Node:
-    return constant(graph, "_ones_" + "x".join(map(str, shape)), torch.ones(shape))
+def _row(graph: fx.GraphModule, value: float, size: int) -> Node:
+    return constant(graph, f"_row_{int(value)}_{size}", torch.full((1, size), value))
 
 
 def _freeze(value: Any) -> Any:

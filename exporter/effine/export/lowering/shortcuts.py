@@ -1,7 +1,6 @@
 """Work that torch and ExecuTorch do on every graph and these graphs don't need.
 
-Without it lowering takes a quarter of the time. The patches fit the pinned versions and
-hold only inside `shortcuts()`.
+The patches fit the pinned versions and hold only inside `shortcuts()`.
 """
 
 from __future__ import annotations

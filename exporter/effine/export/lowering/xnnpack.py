@@ -27,6 +27,7 @@ from executorch.extension.flat_tensor.serialize.serialize import FlatTensorSeria
 from torch import Tensor, fx
 
 from effine.export.capture import Captured, attribute
+from effine.export.lowering.footprint import Footprint, footprint
 from effine.export.lowering.partition import partitioner
 from effine.export.lowering.passes import run_passes
 from effine.export.lowering.quantise import DEQUANTISE, copies_of, quantise
@@ -44,12 +45,14 @@ class Lowered:
         weights: the bytes of a .ptd file with this program's weights, or None.
         delegates: XNNPACK delegates of each method.
         portable: operators left outside delegates, with their count, for each method.
+        footprints: the memory that each method takes.
     """
 
     program: bytes
     weights: bytes | None
     delegates: dict[str, int]
     portable: dict[str, dict[str, int]]
+    footprints: dict[str, Footprint]
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,13 @@ def lower(methods: Mapping[str, Captured], weights: FrozenWeights) -> Lowered:
     def tag(node: fx.Node) -> str | None:
         return WEIGHTS if str(node.target).removeprefix("b_") in attributes else None
 
-    exported = {}
+    exported, footprints = {}, {}
     with shortcuts():
         for name, captured in methods.items():
             run_passes(captured.graph)
-            quantise(captured.graph, matrices, tables, weights.bits)
+            footprints[name] = footprint(captured.graph)
+            if matrices:
+                quantise(captured.graph, matrices, tables, weights.bits)
             inputs = tuple(captured.inputs.values())
             unlifted = torch.export.export(captured.graph, inputs).module()
             delegate_external_constants_pass_unlifted(unlifted, gen_tag_fn=tag)
@@ -113,6 +118,7 @@ def lower(methods: Mapping[str, Captured], weights: FrozenWeights) -> Lowered:
         _weights(manager),
         {name: _count_delegates(graph) for name, graph in graphs.items()},
         {name: _count_portable(graph) for name, graph in graphs.items()},
+        footprints,
     )
 
 

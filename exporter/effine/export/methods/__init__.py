@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from effine.export.encoder import Encoder
+from effine.export.encoder import Block, Encoder
 from effine.export.errors import ExportError
 
 
@@ -94,7 +94,7 @@ class Method:
         """How many whole encoder layers the backbone program runs (0: caching is useless)."""
         return self.cut // 2
 
-    def blocks(self, encoder: Encoder) -> Iterable[int]:
+    def blocks(self, encoder: Encoder) -> range:
         """0-based indices of the blocks from `first_layer` (1-based) on.
 
         Raises:
@@ -105,6 +105,25 @@ class Method:
                 f"--first-layer {self.first_layer}: the backbone has {encoder.depth} layers"
             )
         return range(max(self.first_layer or 1, 1) - 1, encoder.depth)
+
+    def inside(self, encoder: Encoder) -> list[Block]:
+        """The blocks from `first_layer` on, for methods that change what is inside of them.
+
+        Blocks that share their weights (ALBERT) are one, with one set of pieces for all,
+        as in transformers and peft. Pieces behind the blocks are one for each depth.
+
+        Raises:
+            ExportError: the encoder has fewer layers, or those from `first_layer` on share
+                weights with layers below, which are to stay frozen.
+        """
+        indices = self.blocks(encoder)
+        chosen = list(dict.fromkeys(encoder.layers[index] for index in indices))
+        if any(block in chosen for block in encoder.layers[: indices.start]):
+            raise ExportError(
+                f"--first-layer {self.first_layer}: the layers of '{encoder.architecture}' share "
+                f"their weights, so '{self.name}' can't change some of them; leave it out"
+            )
+        return chosen
 
     def trains_embedding_norm(self) -> bool:
         """Whether stage 0 takes part: unless `first_layer` was raised above 0."""
@@ -183,14 +202,12 @@ def read_options(path: Path) -> dict[str, Any]:
         raise ExportError(f"{path}: can't be read as TOML: {error}") from error
 
 
-def train_norms(encoder: Encoder, blocks: Iterable[int], embedding: bool) -> None:
-    """Mark the LayerNorms of these blocks, and of the embeddings, as trained."""
-    if embedding:
-        encoder.embedding_norm.requires_grad_()
-    for index in blocks:
-        for module in encoder.layers[index].modules():
-            if isinstance(module, nn.LayerNorm):
-                module.requires_grad_()
+def train_norms(modules: Iterable[nn.Module]) -> None:
+    """Mark the LayerNorms in these modules as trained."""
+    for module in modules:
+        for norm in module.modules():
+            if isinstance(norm, nn.LayerNorm):
+                norm.requires_grad_()
 
 
 def _parse(spec: dataclasses.Field[Any], key: str, value: Any) -> Any:

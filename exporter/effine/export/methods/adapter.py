@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from effine.export.encoder import Encoder
+from effine.export.errors import ExportError
 from effine.export.methods import Method, Options, Recipe, method, option
 
 
@@ -77,17 +79,30 @@ class Adapter(Method):
     Options = AdapterOptions
 
     def install(self, encoder: Encoder) -> None:
-        """Add one adapter per block, two with houlsby."""
-        hidden, width = encoder.hidden, self.options.width
-        for index in self.blocks(encoder):
-            block = encoder.layers[index]
-            if self.options.placement == "block":
-                encoder.pieces[index] = Residual(hidden, width)
-            elif self.options.placement == "pfeiffer":
-                block.feed_forward_norm = AdapterNorm(block.feed_forward_norm, hidden, width)
-            else:
-                block.attention.output = Residual(hidden, width, block.attention.output)
-                block.feed_forward = Residual(hidden, width, block.feed_forward)
+        """Add one adapter per block, two with houlsby.
+
+        Raises:
+            ExportError: the backbone has no norm that pfeiffer could share.
+        """
+        if self.options.placement == "block":
+            for index in self.blocks(encoder):
+                encoder.pieces[index] = Residual(encoder.hidden, self.options.width)
+        else:
+            for block in self.inside(encoder):
+                self._enter(block, encoder)
         for module in encoder.modules():
             if isinstance(module, Bottleneck):
                 module.requires_grad_()
+
+    def _enter(self, block: Any, encoder: Encoder) -> None:
+        hidden, width = encoder.hidden, self.options.width
+        if self.options.placement == "houlsby":
+            block.attention.output = Residual(hidden, width, block.attention.output)
+            block.feed_forward = Residual(hidden, width, block.feed_forward)
+        elif block.norm_first:
+            raise ExportError(
+                "--method-option placement=pfeiffer: shares the norm behind the feed-forward "
+                f"layer, but '{encoder.architecture}' has its norms before; use block or houlsby"
+            )
+        else:
+            block.feed_forward_norm = AdapterNorm(block.feed_forward_norm, hidden, width)

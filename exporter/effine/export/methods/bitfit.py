@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from effine.export.encoder import Encoder
+from effine.export.errors import ExportError
 from effine.export.methods import Method, Recipe, method
 
 
@@ -15,11 +18,24 @@ class BitFit(Method):
     recipe = Recipe(piece_rate=2e-3, head_rate=1e-2)
 
     def install(self, encoder: Encoder) -> None:
-        """Mark the biases; no module is added."""
-        modules = [encoder.layers[index] for index in self.blocks(encoder)]
+        """Mark the biases; no module is added.
+
+        Raises:
+            ExportError: the backbone has none.
+        """
+        modules: list[nn.Module] = list(self.inside(encoder))
         if self.trains_embedding_norm():
             modules.append(encoder.embedding_norm)
-        for module in modules:
-            for name, parameter in module.named_parameters():
-                if name.split(".")[-1] == "bias":
-                    parameter.requires_grad_()
+        biases = [
+            parameter
+            for module in modules
+            for name, parameter in module.named_parameters()
+            if name.split(".")[-1] == "bias"
+        ]
+        if not biases:
+            raise ExportError(
+                f"--method bitfit: '{encoder.architecture}' has no biases to train; "
+                "use adapter, lora or spartan"
+            )
+        for parameter in biases:
+            parameter.requires_grad_()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from effine.export.encoder import Encoder
+from effine.export.encoder import Block, Encoder
 from effine.export.errors import ExportError
 from effine.export.methods import Method, Options, Recipe, method, option
 
@@ -18,6 +18,7 @@ TARGETS = {
     "value": "attention.value",
     "output": "attention.output",
     "up": "feed_forward.up",
+    "gate": "feed_forward.gate",
     "down": "feed_forward.down",
 }
 
@@ -57,10 +58,13 @@ class Lora(Method):
     Options = LoraOptions
 
     def install(self, encoder: Encoder) -> None:
-        """Wrap the target layers of every block."""
-        for index in self.blocks(encoder):
-            block = encoder.layers[index]
-            for path in self.target_paths():
+        """Wrap the target layers of every block.
+
+        Raises:
+            ExportError: a target isn't a layer of this backbone.
+        """
+        for block in self.inside(encoder):
+            for path in self.target_paths(block):
                 parent, _, leaf = path.rpartition(".")
                 owner = block.get_submodule(parent)
                 wrapped = LoraLinear(getattr(owner, leaf), self.options.rank, self.options.alpha)
@@ -69,13 +73,15 @@ class Lora(Method):
             if name.endswith(("lora_A", "lora_B")):
                 parameter.requires_grad_()
 
-    def target_paths(self) -> list[str]:
+    def target_paths(self, block: Block) -> list[str]:
         """Names of the wrapped layers inside a block."""
+        inside = dict(block.named_modules())
+        known = [name for name, path in TARGETS.items() if path in inside]
         names = [name.strip() for name in self.options.targets.split(",")]
-        unknown = [name for name in names if name not in TARGETS]
+        unknown = [name for name in names if name not in known]
         if unknown:
             raise ExportError(
                 f"--method-option targets={self.options.targets}: '{unknown[0]}' is not a layer; "
-                f"choose from {', '.join(TARGETS)}"
+                f"choose from {', '.join(known)}"
             )
         return [TARGETS[name] for name in names]

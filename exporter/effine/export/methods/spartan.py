@@ -105,4 +105,6 @@ class Spartan(Method):
                 settings.temperature,
             ).requires_grad_()
         if settings.norms:
-            train_norms(encoder, self.blocks(encoder), self.trains_embedding_norm())
+            train_norms(self.inside(encoder))
+            if self.trains_embedding_norm():
+                train_norms([encoder.embedding_norm])

@@ -31,6 +31,11 @@ class Task:
         self.outputs = outputs
         self.spare = spare
 
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """The shape of one example's label."""
+        return ()
+
     def head(self, hidden: int) -> nn.Linear:
         """The linear layer from sentence vectors [B, d] to logits [B, outputs + spare]."""
         head = nn.Linear(hidden, self.outputs + self.spare)

@@ -90,13 +90,16 @@ def build_arm64_runner(source: Path, build: Path) -> Runner:
     return Runner(cmake_build(_WHAT, source, build, RUNNER, wheel, toolchain), _EMULATOR)
 
 
-def replay_native(runner: Runner, artifact: Path, threads: int | None = None) -> Arrays:
+def replay_native(
+    runner: Runner, artifact: Path, threads: int | None = None, *, accumulated: bool = False
+) -> Arrays:
     """Replay an artifact's golden run in the runner.
 
     Args:
         runner: from `build_runner` or `build_arm64_runner`.
         artifact: an artifact's folder.
         threads: size of ExecuTorch's thread pool; by default its own choice.
+        accumulated: by way of gradient sums.
 
     Returns:
         The same tensors as `effine.runtime.replay.replay`.
@@ -105,6 +108,7 @@ def replay_native(runner: Runner, artifact: Path, threads: int | None = None) ->
         EngineError: the runner can't be started, or reports an error.
     """
     options = [] if threads is None else ["--threads", str(threads)]
+    options += ["--accumulated"] if accumulated else []
     with tempfile.TemporaryDirectory(prefix="effine-") as folder:
         result = Path(folder, "result.safetensors")
         runner.run("replay", artifact, result, *options)

@@ -1,4 +1,4 @@
-"""The rival of every benchmark: the same method in PyTorch eager, on the transformers model.
+"""The network that rivals train: the same method in PyTorch, on the transformers model.
 
 Pieces and trained layers are copies of effine's own, put into the network that
 `AutoModel` loads with `sdpa` attention, so that both compute the same function.
@@ -18,7 +18,7 @@ from transformers import AutoModel, PreTrainedModel
 from effine.export.backbones import load_backbone, packaged_minilm
 from effine.export.capture import MASK
 from effine.export.errors import ExportError
-from effine.export.methods import make_method
+from effine.export.methods import Method, make_method
 from effine.export.methods.read import Read
 from effine.export.methods.spartan import Memory
 from effine.export.model import Model, group_of
@@ -29,6 +29,7 @@ from effine.runtime.manifest import Manifest
 
 _NOISE = 0.02
 _CLOSE = 2e-3
+_LIKE_BERT = ("bert", "distilbert", "roberta", "xlm-roberta")
 
 
 class TopKMemory(Memory):
@@ -40,23 +41,30 @@ class TopKMemory(Memory):
         return torch.zeros_like(scores).scatter_(-1, best, 1.0)
 
 
-class Rival(nn.Module):
+class RivalNetwork(nn.Module):
     """A transformers model with effine's pieces; frozen weights get no gradient.
 
     Args:
         model: what it copies: pieces, head and current parameters.
         source: the backbone as given at export.
+        attention: the implementation of attention in transformers.
 
     Raises:
-        ExportError: the method changes more than layers and what stands behind blocks.
+        ExportError: the method changes more than layers and what stands behind blocks, or
+            the architecture isn't laid out as BERT is.
     """
 
-    def __init__(self, model: Model, source: str) -> None:
+    def __init__(self, model: Model, source: str, attention: str = "sdpa") -> None:
         super().__init__()
         if getattr(model.method.options, "placement", "") == "houlsby":
             raise ExportError("bench: no rival for placement=houlsby; use block or pfeiffer")
+        if model.encoder.architecture not in _LIKE_BERT:
+            raise ExportError(
+                f"bench: no rival for '{model.encoder.architecture}'; "
+                f"known: {', '.join(_LIKE_BERT)}"
+            )
         encoder = copy.deepcopy(model.encoder)
-        self.network = _network(source)
+        self.network = _network(source, attention)
         for own, theirs in encoder.hub_names.items():
             self.network.set_submodule(theirs, encoder.get_submodule(own))
         self.network.embeddings.LayerNorm = encoder.embedding_norm
@@ -98,6 +106,24 @@ class Rival(nn.Module):
         return (hidden * valid).sum(dim=1) / valid.sum(dim=1)
 
 
+class Positional(nn.Module):
+    """A network as exporters want it: tensors in, one tensor out.
+
+    Token inputs give logits [B, C]; with labels behind them, the mean loss.
+    """
+
+    def __init__(self, network: RivalNetwork, names: Iterable[str]) -> None:
+        super().__init__()
+        self.network = network
+        self.names = tuple(names)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Logits or loss from tensors in the order of the names."""
+        tokens = dict(zip(self.names, inputs, strict=False))
+        labels = inputs[len(self.names) :]
+        return self.network.loss(tokens, *labels) if labels else self.network(tokens)
+
+
 def reference_model(artifact: Artifact, source: str, *, perturbed: bool = False) -> Model:
     """effine's own model in eager PyTorch, with the artifact's initial parameters.
 
@@ -105,15 +131,8 @@ def reference_model(artifact: Artifact, source: str, *, perturbed: bool = False)
         source: the backbone as given at export.
         perturbed: add noise, because new pieces start as zero and hide mistakes.
     """
-    manifest = artifact.manifest
-    info = manifest.method_info
-    backbone = load_backbone(source, manifest.backbone.pooling)
-    if backbone.sha256 != manifest.backbone.sha256:
-        raise ExportError(f"--model {source}: isn't the backbone of {artifact.path}")
-    method = make_method(info.name, info.options, info.first_layer)
-    labels = max(1, len(manifest.task.labels))
-    task = make_task(manifest.task.name, labels, manifest.task.spare_labels)
-    model = Model(backbone.encoder, method, task)
+    info = artifact.manifest.method_info
+    model = _model(artifact, source, make_method(info.name, info.options, info.first_layer))
     load_parameters(model, artifact.initial_state())
     if perturbed:
         generator = torch.Generator().manual_seed(0)
@@ -123,6 +142,21 @@ def reference_model(artifact: Artifact, source: str, *, perturbed: bool = False)
     return model
 
 
+def head_model(artifact: Artifact, source: str) -> Model:
+    """The artifact's backbone under a new head, without any other piece."""
+    return _model(artifact, source, make_method("head"))
+
+
+def _model(artifact: Artifact, source: str, method: Method) -> Model:
+    manifest = artifact.manifest
+    backbone = load_backbone(source, manifest.backbone.pooling)
+    if backbone.sha256 != manifest.backbone.sha256:
+        raise ExportError(f"--model {source}: isn't the backbone of {artifact.path}")
+    labels = max(1, len(manifest.task.labels))
+    task = make_task(manifest.task.name, labels, manifest.task.spare_labels)
+    return Model(backbone.encoder, method, task)
+
+
 def load_parameters(model: Model, state: Mapping[str, np.ndarray]) -> None:
     """Copy trained parameters by name; moments in `state` are ignored."""
     with torch.no_grad():
@@ -130,7 +164,7 @@ def load_parameters(model: Model, state: Mapping[str, np.ndarray]) -> None:
             parameter.copy_(torch.from_numpy(state[name].copy()))
 
 
-def check_rival(rival: Rival, model: Model, tokens: Mapping[str, Tensor]) -> float:
+def check_rival(rival: RivalNetwork, model: Model, tokens: Mapping[str, Tensor]) -> float:
     """The largest difference between the logits of both.
 
     Raises:
@@ -146,9 +180,13 @@ def check_rival(rival: Rival, model: Model, tokens: Mapping[str, Tensor]) -> flo
 
 
 def torch_optimizer(
-    parameters: Iterable[tuple[str, nn.Parameter]], manifest: Manifest
+    parameters: Iterable[tuple[str, nn.Parameter]], manifest: Manifest, *, fused: bool = False
 ) -> torch.optim.Optimizer:
-    """The manifest's optimizer from torch.optim, over the groups pieces and head."""
+    """The manifest's optimizer from torch.optim, over the groups pieces and head.
+
+    Args:
+        fused: update by one kernel, which is what the transformers Trainer does.
+    """
     settings = manifest.optimizer
     optimizer = OPTIMIZERS[settings.name](settings.weight_decay, settings.clip_norm)
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
@@ -157,7 +195,12 @@ def torch_optimizer(
             groups.setdefault((group_of(name), parameter.dim() > 1), []).append(parameter)
     return optimizer.reference(
         [
-            {"params": params, "group": group, "weight_decay": settings.weight_decay * decays}
+            {
+                "params": params,
+                "group": group,
+                "weight_decay": settings.weight_decay * decays,
+                "fused": fused,
+            }
             for (group, decays), params in groups.items()
         ]
     )
@@ -182,9 +225,9 @@ def as_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _network(source: str) -> PreTrainedModel:
+def _network(source: str, attention: str) -> PreTrainedModel:
     path = packaged_minilm() if source == "minilm" else source
-    network = AutoModel.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
+    network = AutoModel.from_pretrained(path, dtype=torch.float32, attn_implementation=attention)
     if hasattr(network, "pooler"):
         network.pooler = None
     return network.requires_grad_(False).eval()

@@ -1,0 +1,26 @@
+"""`effine bench`: its commands, one file for each concern."""
+
+from __future__ import annotations
+
+import click
+
+from effine.export.bench.commands.export import export, memory, size
+from effine.export.bench.commands.quality import quality
+from effine.export.bench.commands.report import report
+from effine.export.bench.commands.timing import epoch, scaling, step
+
+
+@click.group()
+def bench() -> None:
+    """Compare with rivals: speed, sizes, and what training reaches.
+
+    \b
+    effine bench step --rivals eager,compile --results results.jsonl
+    effine bench epoch --data train.jsonl
+    effine bench quality --data snips/ --train-size 200
+    effine bench report results.jsonl --out BENCHMARKS.md
+    """
+
+
+for command in (step, epoch, scaling, size, memory, export, quality, report):
+    bench.add_command(command)

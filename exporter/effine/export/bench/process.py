@@ -1,0 +1,45 @@
+"""Memory of this process, in bytes."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import resource
+import sys
+from pathlib import Path
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"
+_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+def peak_memory() -> int:
+    """The largest resident memory so far; getrusage would count the parent's."""
+    return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
+
+
+def children_peak_memory() -> int:
+    """The largest resident memory of any child that has ended."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * _UNIT
+
+
+def forget_peak() -> int:
+    """Give back what is free and start the peak anew, where the system can (Linux).
+
+    Returns:
+        The resident memory now.
+    """
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+        _CLEAR.write_text(_RESET_PEAK)
+    return _status("VmRSS") or peak_memory()
+
+
+def _status(field: str) -> int:
+    if _STATUS.exists():
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) * 1024
+    return 0

@@ -1,0 +1,77 @@
+"""The page's sections on scores: runs over seeds, and grids of settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from effine.export.bench.records import Record
+from effine.export.bench.report.text import newest, table
+from effine.export.bench.table import grid_rows, identity, quality_rows
+
+
+def quality_body(records: Sequence[Record]) -> str:
+    """Means over seeds of training on the programs and in PyTorch eager."""
+    rows = []
+    for row in quality_rows(newest(records, identity)):
+        scale, form = _scale(row["metric"])
+        error = row["standard_error"]
+        rows.append(
+            [
+                row["data"],
+                row["metric"],
+                f"{row['method']} {row['precision']}",
+                str(row["epochs"] or "recipe"),
+                str(row["seeds"]),
+                f"{scale * row['effine']:{form}}",
+                f"{scale * row['eager']:{form}}",
+                f"{scale * row['difference']:+{form}}",
+                "-" if error is None else f"{scale * error:{form}}",
+                f"{100 * row['equal_predictions']:.1f} %",
+                "-" if row["frozen_head"] is None else f"{scale * row['frozen_head']:{form}}",
+            ]
+        )
+    header = [
+        "data",
+        "metric",
+        "trained",
+        "epochs",
+        "seeds",
+        "effine",
+        "eager",
+        "difference",
+        "standard error",
+        "equal predictions",
+        "frozen head",
+    ]
+    return (
+        "Means over seeds, scores in points of 100; eager is the same training in PyTorch, fp32. "
+        "The standard error is that of the paired difference. Equal predictions: the least share "
+        "of test examples, over the seeds, for which the programs and eager predict the same from "
+        f"the state trained on the programs.\n\n{table(header, rows)}"
+    )
+
+
+def grid_body(records: Sequence[Record]) -> str:
+    """The recipe's score beside the grid's best."""
+    rows = [
+        [
+            row["data"],
+            row["method"],
+            str(row["points"]),
+            "-" if row["recipe"] is None else f"{row['recipe']:.4f}",
+            f"{row['best']:.4f}",
+            f"{row['piece_rate']:g}",
+            f"{row['head_rate']:g}",
+            str(row["epochs"]),
+        ]
+        for row in grid_rows(newest(records, identity))
+    ]
+    header = ["data", "method", "points", "recipe", "best", "piece rate", "head rate", "epochs"]
+    return (
+        "Scores on a held-out fifth of the training data, means over seeds: of each method's "
+        f"recipe, and of the grid's best point.\n\n{table(header, rows)}"
+    )
+
+
+def _scale(metric: str) -> tuple[float, str]:
+    return (1.0, ".4f") if metric == "mse" else (100.0, ".2f")

@@ -1,0 +1,32 @@
+"""Any number of labels, for one text or a pair."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from effine.export.tasks import task
+from effine.export.tasks.classification import Classification
+
+
+@task
+class MultiLabel(Classification):
+    """A yes or no for each label; a spare row says no to everything and gets no gradient."""
+
+    name = "multilabel"
+    label_dtype = torch.float32
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """A 1 or 0 for each row of the head."""
+        return (self.outputs + self.spare,)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Binary cross entropy of logits [B, C] and labels [B, C] (float32), mean over labels."""
+        each = nn.functional.softplus(logits) - logits * labels
+        return each.sum(1) * (1.0 / self.outputs)
+
+    def reference_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Binary cross entropy by PyTorch."""
+        each = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        return each.sum(1) / self.outputs

@@ -1,0 +1,217 @@
+"""Every method on every architecture, in eager PyTorch, and what either can't do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from artifacts import Exported, intents
+from commands import good
+from effine.export.backbones import encoder_from
+from effine.export.bench.rivals.network import RivalNetwork, check_rival
+from effine.export.capture import MASK
+from effine.export.errors import ExportError
+from effine.export.methods import known_methods, make_method
+from effine.export.methods.spartan import Memory
+from effine.export.model import Model
+from effine.export.tasks import make_task
+from effine.runtime.trainer import Trainer
+from networks import ARCHITECTURES, NEW, tiny_network
+
+PAIRS = [
+    (method, architecture)
+    for architecture in NEW
+    for method in known_methods()
+    if (method, architecture) != ("bitfit", "modernbert")
+]
+
+
+def model_of(
+    method: str,
+    architecture: str,
+    options: dict[str, Any] | None = None,
+    first_layer: int | None = None,
+    layers: int = 2,
+) -> Model:
+    encoder = encoder_from(tiny_network(architecture, layers))
+    encoder.pooling = "mean"
+    chosen = make_method(method, options, first_layer)
+    return Model(encoder, chosen, make_task("classification", 3))
+
+
+def tokens_of(model: Model) -> dict[str, torch.Tensor]:
+    torch.manual_seed(2)
+    ids = torch.randint(5, model.encoder.embeddings.words.num_embeddings, (3, 9))
+    mask = torch.ones_like(ids)
+    mask[0, 5:] = 0
+    made = {"input_ids": ids, "token_type_ids": torch.zeros_like(ids), MASK: mask}
+    return {name: made[name] for name in model.encoder.token_inputs}
+
+
+def represent(model: Model) -> torch.Tensor:
+    tokens = tokens_of(model)
+    return model.method.represent(model.encoder, model.features(tokens), tokens[MASK])
+
+
+def disturb(model: Model) -> None:
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.trainable().values():
+            parameter += torch.randn_like(parameter) * 0.05
+
+
+@pytest.mark.parametrize(("method", "architecture"), PAIRS)
+def test_a_method_starts_from_the_backbone_and_trains_its_own(
+    method: str, architecture: str
+) -> None:
+    model = model_of(method, architecture)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, Memory):
+                module.values.zero_()
+    untouched = model_of("head", architecture)
+    assert torch.equal(represent(model), represent(untouched))
+    disturb(model)
+    tokens = tokens_of(model)
+    mask = tokens[MASK]
+    logits = model(model.features(tokens), mask)
+    if model.encoder.side is None:
+        rows = model.encoder.run(model.encoder.embed(tokens), mask, 0, model.encoder.stages)[-1]
+        assert torch.equal(logits, model.head(model.encoder.pool(rows, mask)))
+    logits.square().sum().backward()
+    moved = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert moved == set(model.trainable())
+
+
+@pytest.mark.parametrize(
+    ("targets", "modules"),
+    [
+        ("query,value", ["query", "value"]),
+        (
+            "query,key,value,output,up,down",
+            ["query", "key", "value", "dense", "ffn", "ffn_output"],
+        ),
+    ],
+)
+def test_lora_on_shared_layers_equals_peft(targets: str, modules: list[str]) -> None:
+    peft = pytest.importorskip("peft", reason="peft is the reference for LoRA")
+    model = model_of("lora", "albert", {"rank": 4, "alpha": 6, "targets": targets}, layers=3)
+    config = peft.LoraConfig(r=4, lora_alpha=6, target_modules=modules)
+    network = peft.get_peft_model(tiny_network("albert", 3), config)
+    disturb(model)
+    weights = dict(network.named_parameters())
+    theirs = {}
+    for name, parameter in model.trainable().items():
+        owner, _, leaf = name.removeprefix("encoder.").rpartition(".")
+        if leaf.startswith("lora"):
+            theirs[name] = weights[
+                f"base_model.model.{model.encoder.hub_names[owner]}.{leaf}.default.weight"
+            ]
+            theirs[name].data.copy_(parameter.data)
+    assert len(theirs) == sum(p.requires_grad for p in weights.values())
+    tokens = tokens_of(model)
+    states, mask = network(**tokens).last_hidden_state, tokens[MASK].unsqueeze(2)
+    expected = (states * mask).sum(1) / mask.sum(1)
+    assert torch.allclose(represent(model), expected, atol=1e-5)
+    represent(model).square().sum().backward()
+    expected.square().sum().backward()
+    for name, parameter in theirs.items():
+        own = model.get_parameter(name).grad
+        assert torch.allclose(own, parameter.grad, rtol=1e-4, atol=1e-4), name
+
+
+@pytest.mark.parametrize("method", ["bitfit", "spartan"])
+def test_shared_biases_and_norms_train_as_in_transformers(method: str) -> None:
+    model = model_of(method, "albert", {"parents": 2, "top": 1} if method == "spartan" else {})
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, Memory):
+                module.values.zero_()
+    network = tiny_network("albert")
+    hub = {
+        **model.encoder.hub_names,
+        "embedding_norm.norm": "embeddings.LayerNorm",
+        "embedding_norm.projection": "encoder.embedding_hidden_mapping_in",
+    }
+    owners = {n: n.removeprefix("encoder.").rpartition(".")[0] for n in model.trainable()}
+    theirs = {n: f"{hub[o]}.{n.rpartition('.')[2]}" for n, o in owners.items() if o in hub}
+    assert len(theirs) == {"bitfit": 4 + 2 + 2 + 2, "spartan": 2 * 3}[method]
+    tokens = tokens_of(model)
+    mask = tokens[MASK].unsqueeze(2)
+    expected = (network(**tokens).last_hidden_state * mask).sum(1) / mask.sum(1)
+    expected.square().sum().backward()
+    represent(model).square().sum().backward()
+    for own, hub_name in theirs.items():
+        reference = network.get_parameter(hub_name).grad
+        assert torch.allclose(model.get_parameter(own).grad, reference, rtol=1e-4, atol=1e-4), own
+
+
+def test_pieces_behind_shared_layers_are_one_for_each_depth() -> None:
+    model = model_of("adapter", "albert", layers=4)
+    downs = [name for name in model.trainable() if name.endswith("down.weight")]
+    assert len(downs) == 4
+    inside = model_of("adapter", "albert", {"placement": "houlsby"}, layers=4)
+    assert sum(name.endswith("down.weight") for name in inside.trainable()) == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "architecture", "options", "first_layer", "message"),
+    [
+        ("bitfit", "modernbert", {}, None, "'modernbert' has no biases to train; use adapter"),
+        ("adapter", "modernbert", {"placement": "pfeiffer"}, None, "use block or houlsby"),
+        ("lora", "albert", {}, 2, "layers of 'albert' share their weights, so 'lora' can't"),
+        ("bitfit", "albert", {}, 2, "leave it out"),
+        ("spartan", "albert", {}, 2, "leave it out"),
+        ("lora", "bert", {"targets": "gate"}, None, "'gate' is not a layer; choose from query"),
+    ],
+)
+def test_what_a_method_can_not_do_is_explained(
+    method: str, architecture: str, options: dict[str, Any], first_layer: int, message: str
+) -> None:
+    with pytest.raises(ExportError, match=message):
+        model_of(method, architecture, options, first_layer)
+
+
+def test_the_weights_of_shared_layers_are_stored_once(artifact: Exported) -> None:
+    frozen = encoder_from(tiny_network("albert")).parameters()
+    size = artifact("adapter", "albert").manifest.files["backbone.ptd"].size
+    assert size < 1.1 * sum(parameter.numel() * 4 for parameter in frozen)
+
+
+def test_pieces_behind_blocks_may_start_at_any_shared_layer() -> None:
+    assert model_of("adapter", "albert", first_layer=2).method.cut == 4
+    assert model_of("spartan", "albert", {"norms": False}, 2).method.cut == 4
+
+
+def test_lora_reaches_every_projection_of_a_gated_block() -> None:
+    model = model_of("lora", "modernbert", {"targets": "query,key,value,output,up,gate,down"})
+    assert len(model.trainable()) == 2 * 7 * 2 + 2
+
+
+def test_lora_without_a_peft_form_is_extracted_in_effines(
+    artifact: Exported, tiny: dict[str, Path], tmp_path: Path
+) -> None:
+    exported = artifact("lora", "modernbert")
+    trainer = Trainer(exported, threads=1)
+    trainer.fit(intents(), epochs=1)
+    trainer.save(tmp_path / "a.ckpt")
+    command = ("extract", tmp_path / "a.ckpt", "--artifact", exported.path)
+    good(*command, "--out", tmp_path / "out", "--model", tiny["modernbert"])
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"effine_config.json", "head.safetensors", "pieces.safetensors"}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_benchmarks_have_a_rival_or_say_that_they_have_none(
+    architecture: str, tiny: dict[str, Path]
+) -> None:
+    model = model_of("spartan", architecture)
+    disturb(model)
+    if architecture in ("albert", "electra", "modernbert", "mpnet"):
+        with pytest.raises(ExportError, match=f"bench: no rival for '{architecture}'"):
+            RivalNetwork(model, str(tiny[architecture]))
+    else:
+        check_rival(RivalNetwork(model, str(tiny[architecture])), model, tokens_of(model))
