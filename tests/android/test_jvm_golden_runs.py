@@ -33,11 +33,13 @@ def test_trains_on_quantised_weights(artifact: Exported, jvm: JvmRunner) -> None
 def test_parity_reports_the_jvm(
     artifact: Exported, jvm: JvmRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A restart and the sums of gradients, too."""
     monkeypatch.chdir(ROOT)
-    path = artifact("head").path
+    path = artifact("head", accumulate=2).path
     (report,) = run_parity(path, ["jvm"], threads=1)
     assert report.engine == "jvm" and report.passed
-    assert report.checks[-1].name == "resume is bit-exact"
+    names = [check.name for check in report.checks]
+    assert "resume is bit-exact" in names and "accumulated: gradients" in names
     assert (path / "reports" / "parity-jvm.json").is_file()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from artifacts import BATCH, Exported, Rows, intents, pairs, scores
+from artifacts import BATCH, Exported, Rows, intents, pairs, scores, tags
 from commands import write
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines.jvm import JvmRunner
@@ -68,6 +68,36 @@ def test_a_run_is_the_same_in_both(
     printed = both.train_kotlin(**SETTINGS)
     assert both.same()
     assert printed.count("epoch ") == 4 and "warning" not in printed
+
+
+def test_a_run_with_accumulated_gradients_is_the_same_in_both(
+    artifact: Exported, jvm: JvmRunner, tmp_path: Path
+) -> None:
+    both = Both(artifact("head", accumulate=2), jvm, tmp_path, intents()[:-3])
+    both.train_python(**SETTINGS)
+    both.train_kotlin(**SETTINGS)
+    assert both.same()
+    both.train_python(accumulate=3, epochs=1)
+    both.train_kotlin(accumulate=3, epochs=1)
+    assert both.same()
+
+
+def test_accumulation_that_was_not_exported_is_refused(head: Both) -> None:
+    with pytest.raises(EngineError, match=r"accumulate 3: .* export with --accumulate"):
+        head.train_kotlin(accumulate=3)
+
+
+def test_several_labels_are_the_same(artifact: Exported, jvm: JvmRunner, tmp_path: Path) -> None:
+    """From token ids and from texts, with evaluation data."""
+    both = Both(artifact("head", "bert", "multilabel"), jvm, tmp_path, tags())
+    both.train_python(**SETTINGS)
+    both.train_kotlin(**SETTINGS)
+    assert both.same()
+    both.tokens = write(tmp_path / "data.jsonl", tags())
+    trainer = Trainer(both.artifact, threads=1)
+    trainer.fit(both.tokens, eval=both.tokens, checkpoint=both.python, **SETTINGS)
+    both.train_kotlin("--eval", both.tokens, **SETTINGS)
+    assert both.same()
 
 
 @pytest.mark.parametrize(("method", "update"), [("head", UPDATES + 2), ("spartan", 2 * UPDATES)])
@@ -183,6 +213,13 @@ def test_a_resumption_with_something_else_is_refused(head: Both, artifact: Expor
     with pytest.raises(EngineError, match=r"another artifact: .*method .*state layout"):
         head.train_kotlin("--resume")
     assert head.kotlin.read_bytes() == before
+
+
+def test_a_run_with_rounded_features_is_refused(head: Both) -> None:
+    head.train_python(stop=3, cache_precision="int8", **SETTINGS)
+    shutil.move(head.python, head.kotlin)
+    with pytest.raises(EngineError, match=r"kotlin\.ckpt: cache_precision 'int8': .* in Python"):
+        head.train_kotlin("--resume")
 
 
 def test_damaged_files_are_refused(head: Both) -> None:

@@ -77,8 +77,11 @@ def _replayed(artifact: Artifact, runner: Runner, threads: int | None, engine: s
 def _jvm(artifact: Artifact, threads: int | None) -> ParityReport:
     runner = build_jvm_runner(_checkout("jvm", ANDROID_SOURCE), BUILD / "jvm")
     result = replay_jvm(runner, artifact.path, threads)
-    resumed = replay_jvm(runner, artifact.path, threads, interrupted=True)
-    return compare(artifact, result, "jvm", resume_check(result, resumed))
+    more = [resume_check(result, replay_jvm(runner, artifact.path, threads, interrupted=True))]
+    if artifact.manifest.accumulates:
+        sums = replay_jvm(runner, artifact.path, threads, accumulated=True)
+        more += accumulation_checks(artifact, sums)
+    return compare(artifact, result, "jvm", *more)
 
 
 def _checkout(engine: str, source: Path) -> Path:

@@ -79,7 +79,12 @@ def build_jvm_runner(source: Path, build: Path) -> JvmRunner:
 
 
 def replay_jvm(
-    runner: JvmRunner, artifact: Path, threads: int | None = None, *, interrupted: bool = False
+    runner: JvmRunner,
+    artifact: Path,
+    threads: int | None = None,
+    *,
+    interrupted: bool = False,
+    accumulated: bool = False,
 ) -> Arrays:
     """Replay an artifact's golden run in the SDK.
 
@@ -87,6 +92,7 @@ def replay_jvm(
         artifact: an artifact's folder.
         threads: size of ExecuTorch's thread pool; by default its own choice.
         interrupted: the state goes through a file half-way.
+        accumulated: by way of gradient sums.
 
     Returns:
         The same tensors as `effine.runtime.replay.replay`.
@@ -95,6 +101,7 @@ def replay_jvm(
         EngineError: the JVM can't be started, or reports an error.
     """
     options: list[str | Path] = [] if threads is None else ["--threads", str(threads)]
+    options += ["--accumulated"] if accumulated else []
     with tempfile.TemporaryDirectory(prefix="effine-") as folder:
         if interrupted:
             options += ["--through", Path(folder, "state.safetensors")]

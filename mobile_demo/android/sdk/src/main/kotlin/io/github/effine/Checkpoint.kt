@@ -3,6 +3,8 @@ package io.github.effine
 import java.io.File
 
 internal const val BEST = "best."
+private const val CACHE_PRECISION = "cache_precision"
+private const val EXACT = "fp32"
 private const val FORMAT = "effine checkpoint"
 private const val PHASE = "train"
 private val FIELDS = setOf(
@@ -89,8 +91,7 @@ internal class Checkpoint(val state: State, val run: Run, val labels: List<Strin
             if (fields["phase"] != PHASE || place("policy").table().isNotEmpty()) {
                 throw CheckpointError("$file: phase '${fields["phase"]}' is unknown to this version; update effine")
             }
-            val settings = RunSettings(place("settings").json as? Json.Table ?: place("settings").fail("an object"))
-            val run = Run(settings, fields.getValue("data_fingerprint"), place("total_updates").count())
+            val run = Run(settings(file, place("settings")), fields.getValue("data_fingerprint"), place("total_updates").count())
             run.step = place("step").count()
             run.update = place("update").count()
             run.epoch = place("epoch").count()
@@ -111,6 +112,18 @@ internal class Checkpoint(val state: State, val run: Run, val labels: List<Strin
                 labels,
                 fields.getValue("manifest_sha256"),
             )
+        }
+
+        /** A run's settings; features in full precision go without saying. */
+        private fun settings(file: File, place: Place): RunSettings {
+            val precision = place.table()[CACHE_PRECISION]?.string() ?: EXACT
+            if (precision != EXACT) {
+                throw CheckpointError(
+                    "$file: $CACHE_PRECISION '$precision': this version can't round features; go on with the run " +
+                        "in Python, or train anew",
+                )
+            }
+            return RunSettings(Json.Table((place.json as Json.Table).entries - CACHE_PRECISION))
         }
 
         private fun checkIdentity(file: File, fields: Map<String, String>, manifest: Manifest) {

@@ -10,7 +10,8 @@ class Tokens internal constructor(val ids: IntArray, val typeIds: IntArray)
  * A tokenized data set.
  *
  * @property seqs the smallest exported sequence length that fits each sample.
- * @property targets class positions as int64, or scores as float32; zeros for unlabelled data.
+ * @property targets class positions [N] as int64, scores [N] as float32, or for several labels [N, C] float32
+ *   with a column for each row of the head and 1 for what applies; zeros for unlabelled data.
  * @property truncated how many texts were cut to the longest exported length.
  * @property fingerprint identifies the content and its order.
  */
@@ -32,7 +33,7 @@ class Dataset internal constructor(
     /** Writes the samples' targets into [into]; zeros beyond them. */
     internal fun putTargets(samples: List<Int>, into: Tensor) {
         val (from, to) = targets.bytes() to into.bytes()
-        val size = targets.dtype.size
+        val size = from.capacity() / this.size
         into.zero()
         samples.forEachIndexed { row, sample ->
             for (byte in 0 until size) to.put(row * size + byte, from.get(sample * size + byte))
@@ -58,7 +59,7 @@ internal fun tokenized(
         tokens,
         IntArray(tokens.size) { manifest.seqFor(tokens[it].ids.size) },
         targets,
-        if (classWeights == null) FloatArray(tokens.size) { 1f } else balancedWeights(targets),
+        if (classWeights == null) FloatArray(tokens.size) { 1f } else balancedWeights(targets, labels.size),
         labels,
         classWeights,
         encodings.count { it.size > longest },
@@ -119,12 +120,14 @@ private class TokensReader(
 
     private fun targets(samples: Int, labels: List<String>): Tensor {
         val task = manifest.task
-        val targets = list("labels", if (task.isRegression) DType.F32 else DType.I64)
-        if (targets.count != samples) throw FormatError("its lists don't belong together")
-        if (labels.take(task.labels.size) != task.labels || labels.size > task.labels.size + task.spareLabels) {
+        val single = task.name == TaskInfo.CLASSIFICATION
+        val shape = if (task.name == TaskInfo.MULTILABEL) listOf(samples, task.rows) else listOf(samples)
+        val targets = list("labels", if (single) DType.I64 else DType.F32, shape.size)
+        if (targets.shape != shape) throw FormatError("its lists don't belong together")
+        if (labels.take(task.labels.size) != task.labels || labels.size > task.rows) {
             throw FormatError("its labels don't continue the artifact's")
         }
-        if (!task.isRegression) {
+        if (single) {
             val view = targets.longs()
             if (!(0 until samples).all { view.get(it) in labels.indices }) throw FormatError("a label is unknown")
         }
@@ -135,9 +138,9 @@ private class TokensReader(
 
     private fun place(name: String) = Place(Json.parse(text(name)), name)
 
-    private fun list(name: String, dtype: DType): Tensor {
+    private fun list(name: String, dtype: DType, rank: Int = 1): Tensor {
         val tensor = tensors[name] ?: throw FormatError("there is no list $name")
-        if (tensor.dtype != dtype || tensor.shape.size != 1) {
+        if (tensor.dtype != dtype || tensor.shape.size != rank) {
             throw FormatError("$name: expected ${dtype.label}, found ${describe(tensor.dtype, tensor.shape)}")
         }
         return tensor

@@ -16,8 +16,8 @@ internal class Buffers {
  * Features of a batch from the backbone program.
  *
  * Where encoder layers lie below the cut, a sample's features are always computed alone and at the
- * smallest shape that fits it, so that a cached and a recomputed run agree bit for bit. Otherwise
- * (embedding sums) the whole batch is computed.
+ * smallest shape that fits it, with zeros at padding, so that a cached and a recomputed run agree bit
+ * for bit. Otherwise (embedding sums) the whole batch is computed.
  */
 internal class FeatureSource(private val manifest: Manifest, private val engine: Engine) {
     private val buffers = Buffers()
@@ -35,7 +35,11 @@ internal class FeatureSource(private val manifest: Manifest, private val engine:
         val gathered = method.outputs.associate { it.name to buffers.of(method, it) }
         gathered.values.forEach { it.zero() }
         samples.forEachIndexed { row, sample ->
-            for ((name, features) in alone(sample)) copyRow(features, gathered.getValue(name), row)
+            val alone = alone(sample)
+            for (spec in method.outputs) {
+                val rows = if (spec.perToken) sample.ids.size else 1
+                copyRow(alone.getValue(spec.name), gathered.getValue(spec.name), row, rows * spec.shape.last())
+            }
         }
         return gathered
     }
@@ -75,20 +79,10 @@ internal class FeatureSource(private val manifest: Manifest, private val engine:
     }
 }
 
-/** Copies the only row of [from] into the corner of a row of [to], whose other sizes are at least as large. */
-private fun copyRow(from: Tensor, to: Tensor, row: Int) {
-    val (small, large) = from.shape.drop(1) to to.shape.drop(1)
-    val length = small.lastOrNull() ?: 1
+/** Copies the first [size] elements of [from] to where a row of [to] begins. */
+private fun copyRow(from: Tensor, to: Tensor, row: Int, size: Int) {
     val (source, target) = from.floats() to to.floats()
-    val index = IntArray(small.size)
-    for (start in 0 until from.count step length) {
-        var offset = row
-        for (axis in small.indices) offset = offset * large[axis] + index[axis]
-        source.limit(start + length)
-        source.position(start)
-        target.position(offset)
-        target.put(source)
-        var axis = small.size - 2
-        while (axis >= 0 && ++index[axis] == small[axis]) index[axis--] = 0
-    }
+    source.limit(size)
+    target.position(row * (to.count / to.shape[0]))
+    target.put(source)
 }

@@ -1,7 +1,17 @@
 package io.github.effine
 
 /** An input or output of a program method. */
-class TensorSpec internal constructor(val name: String, val role: String, val dtype: DType, val shape: List<Int>)
+class TensorSpec internal constructor(val name: String, val role: String, val dtype: DType, val shape: List<Int>) {
+    /** Whether a feature, [B, S, d] or [B, d], has a row for each token rather than for each sample. */
+    internal val perToken: Boolean get() = shape.size == 3
+
+    internal companion object {
+        const val READ = "read"
+        const val UPDATE = "update"
+        const val FEATURE = "feature"
+        const val GRADIENT = "gradient"
+    }
+}
 
 /** Inputs and outputs of a program method, in the program's order; [file] is the program. */
 class ProgramMethod internal constructor(
@@ -28,10 +38,12 @@ class TaskInfo internal constructor(
     val spareLabels: Int,
     val pair: Boolean,
 ) {
-    val isRegression: Boolean get() = name == REGRESSION
+    /** Rows of the head, one for each label that there is or that can be added. */
+    internal val rows: Int get() = labels.size + spareLabels
 
     internal companion object {
         const val CLASSIFICATION = "classification"
+        const val MULTILABEL = "multilabel"
         const val REGRESSION = "regression"
     }
 }
@@ -41,6 +53,23 @@ class TokensInfo internal constructor(val inputs: List<String>, val padId: Int, 
 
 /** The first of the moments after a first step from zero, times the factor, is that step's gradient. */
 internal class OptimizerInfo(val firstMoment: String, val firstGradientFactor: Float)
+
+/**
+ * Memory of a training run in bytes, for the largest batch.
+ *
+ * @property activations alive within a step.
+ * @property weights the frozen ones that are packed.
+ * @property state parameters and moments.
+ * @property features those of a batch.
+ * @property peak the predicted largest resident size of the C++ runner.
+ */
+class MemoryInfo internal constructor(
+    val activations: Int,
+    val weights: Int,
+    val state: Int,
+    val features: Int,
+    val peak: Int,
+)
 
 /** The score of a linear head on the frozen encoder, measured at export. */
 class FrozenHead internal constructor(val score: Double, val metric: String, val data: String)
@@ -65,6 +94,7 @@ class Manifest internal constructor(
     val seqs: List<Int>,
     val state: List<StateTensor>,
     val stateId: String,
+    val memory: MemoryInfo,
     val frozenHead: FrozenHead?,
     /** Of the manifest itself. */
     val sha256: String,
@@ -87,6 +117,19 @@ class Manifest internal constructor(
 
     /** The train method for features of sequence length [seq]. */
     fun trainMethod(seq: Int): ProgramMethod = atLeast("train", batch, seq)
+
+    /** Whether gradients of several batches can be summed up for one update. */
+    internal val accumulates: Boolean = methods.keys.any { it.startsWith("accumulate_") }
+
+    /** The method that adds gradients to their sums, for features of sequence length [seq]. */
+    internal fun accumulateMethod(seq: Int): ProgramMethod = atLeast("accumulate", batch, seq)
+
+    /** The method that updates the state from gradient sums. */
+    internal fun applyMethod(): ProgramMethod = atLeast("apply", batch, 1)
+
+    /** Gradient sums of zero. */
+    internal fun zeroGradients(): Tensors = applyMethod().inputs.filter { it.role == TensorSpec.GRADIENT }
+        .associate { it.name to Tensor(it.dtype, it.shape) }
 
     /** The predict method for a batch of features of sequence length [seq]. */
     fun predictMethod(batch: Int, seq: Int): ProgramMethod = atLeast("predict", batch, seq)

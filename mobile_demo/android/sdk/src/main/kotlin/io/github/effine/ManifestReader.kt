@@ -4,10 +4,9 @@ internal const val SCHEMA = 1
 internal const val MANIFEST = "manifest.json"
 internal const val SIGNATURE = "manifest.sig"
 internal const val REPORTS = "reports"
-private const val UPDATE = "update"
-private const val READ = "read"
 private val ROLES = arrayOf(
-    "token", "feature", "mask", "label", "weight", "scalar", READ, UPDATE, "statistic", "loss", "logits",
+    "token", TensorSpec.FEATURE, "mask", "label", "weight", "scalar", TensorSpec.GRADIENT, TensorSpec.READ,
+    TensorSpec.UPDATE, "statistic", "loss", "logits",
 )
 private val LIMITS = listOf(
     "feature_rtol", "feature_atol", "gradient", "gradient_floor", "loss", "change", "change_tensor",
@@ -66,6 +65,7 @@ private fun Fields.manifest(): Manifest {
         seqs = seqs,
         state = tensors,
         stateId = get("state_id").hash(),
+        memory = get("memory").fields { memory() },
         frozenHead = get("frozen_head").optional {
             fields { FrozenHead(get("score").number(), get("metric").name(), get("data").text()) }
         },
@@ -124,8 +124,8 @@ private fun Fields.backbone() {
 }
 
 private fun Fields.task(): TaskInfo {
-    get("metric").oneOf("accuracy", "pearson")
-    val name = get("name").oneOf(TaskInfo.CLASSIFICATION, TaskInfo.REGRESSION)
+    get("metric").oneOf("accuracy", "micro_f1", "pearson")
+    val name = get("name").oneOf(TaskInfo.CLASSIFICATION, TaskInfo.MULTILABEL, TaskInfo.REGRESSION)
     val labels = get("labels").items().map { it.text() }
     return TaskInfo(name, labels, get("spare_labels").count(), get("pair").boolean())
 }
@@ -150,7 +150,16 @@ private fun Fields.recipe() {
     get("epochs").positive()
     get("schedule").oneOf(*SCHEDULES)
     get("warmup").share()
+    get("accumulate").positive()
 }
+
+private fun Fields.memory() = MemoryInfo(
+    get("activations").count(),
+    get("weights").count(),
+    get("state").count(),
+    get("features").count(),
+    get("peak").count(),
+)
 
 /** What a checkpoint must share with the artifact that loads it. */
 private fun identity(method: Json, backbone: Json, task: Json, state: Json): Json.Table {
@@ -202,14 +211,27 @@ private fun checkSignature(method: ProgramMethod, manifest: Manifest) {
         checkUnique(where, specs.map { it.name })
         for (spec in specs) {
             val declared = spec.dtype == DType.F32 && state[spec.name]?.shape == spec.shape
-            if ((spec.role == READ || spec.role == UPDATE) && !declared) {
+            if ((spec.role == TensorSpec.READ || spec.role == TensorSpec.UPDATE) && !declared) {
                 throw FormatError("$where: '${spec.name}' isn't in the state as declared")
             }
         }
     }
-    // Without this, swapping state buffers would bring back a tensor of two steps ago.
-    val updated = method.outputs.filter { it.role == UPDATE }.map { it.name }.toSet()
-    if (method.name.startsWith("train_") && updated != state.keys) {
+    val seqs = method.inputs.filter { it.role == "token" }.map { it.shape.drop(1) }
+    for (spec in method.outputs.filter { it.role == TensorSpec.FEATURE }) {
+        if (if (spec.perToken) listOf(spec.shape[1]) !in seqs else spec.shape.size != 2) {
+            throw FormatError("$where: '${spec.name}' is neither [B, S, d] nor [B, d]")
+        }
+    }
+    // Without these, swapping buffers would bring back a tensor of two steps ago.
+    val updated = method.outputs.names(TensorSpec.UPDATE)
+    if (method.name.matches(Regex("(train|apply)_.*")) && updated != state.keys) {
         throw FormatError("$where doesn't update ${(state.keys - updated).joinToString(", ")}")
     }
+    if (method.name.startsWith("accumulate_") && method.outputs.gradients() != manifest.applyMethod().inputs.gradients()) {
+        throw FormatError("$where doesn't add up the gradients that are applied")
+    }
 }
+
+private fun List<TensorSpec>.names(role: String): Set<String> = filter { it.role == role }.map { it.name }.toSet()
+
+private fun List<TensorSpec>.gradients(): Set<String> = names(TensorSpec.GRADIENT)

@@ -5,7 +5,8 @@ import kotlin.math.sqrt
 
 /** All metrics of a task by name, the main one first. */
 internal fun evaluate(task: TaskInfo, logits: List<FloatArray>, targets: Tensor): Map<String, Double> {
-    if (task.isRegression) {
+    if (task.name == TaskInfo.MULTILABEL) return labelF1(logits, applying(targets, logits.first().size))
+    if (task.name == TaskInfo.REGRESSION) {
         val scores = DoubleArray(logits.size) { logits[it][0].toDouble() }
         val wanted = targets.floats().let { view -> DoubleArray(logits.size) { view.get(it).toDouble() } }
         val squares = DoubleArray(scores.size) { (scores[it] - wanted[it]) * (scores[it] - wanted[it]) }
@@ -21,7 +22,29 @@ internal fun evaluate(task: TaskInfo, logits: List<FloatArray>, targets: Tensor)
 }
 
 /** The metric that decides which epoch was best. */
-internal fun mainMetric(task: TaskInfo): String = if (task.isRegression) "pearson" else "accuracy"
+internal fun mainMetric(task: TaskInfo): String = when (task.name) {
+    TaskInfo.REGRESSION -> "pearson"
+    TaskInfo.MULTILABEL -> "micro_f1"
+    else -> "accuracy"
+}
+
+/**
+ * F1 over all decisions, and the mean of the labels' F1, where a label that neither applies nor is
+ * predicted anywhere counts as 0; a label is predicted where its logit is above 0.
+ */
+private fun labelF1(logits: List<FloatArray>, applying: List<List<Int>>): Map<String, Double> {
+    val (right, named) = IntArray(logits.first().size) to IntArray(logits.first().size)
+    for ((row, wanted) in logits.zip(applying)) {
+        val predicted = row.indices.filter { row[it] > 0 }
+        for (label in predicted + wanted) named[label]++
+        for (label in predicted.intersect(wanted.toSet())) right[label]++
+    }
+    val scores = DoubleArray(right.size) { 2.0 * right[it] / maxOf(1, named[it]) }
+    return linkedMapOf(
+        "micro_f1" to 2.0 * right.sum() / maxOf(1, named.sum()),
+        "macro_f1" to pairwiseSum(scores) / scores.size,
+    )
+}
 
 /** The position of the largest value, the first of equals. */
 internal fun largest(values: FloatArray): Int {

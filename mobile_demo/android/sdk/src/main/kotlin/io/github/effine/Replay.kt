@@ -10,8 +10,14 @@ private const val DECAY = "decay."
  *
  * @property through a file through which the state goes half-way, as after a restart; null for a run
  *   in one piece.
+ * @property accumulated take each step as two, with the gradients of every other row, and apply their sums.
  */
-internal class Replay(private val artifact: Artifact, private val engine: Engine, private val through: File? = null) {
+internal class Replay(
+    private val artifact: Artifact,
+    private val engine: Engine,
+    private val through: File? = null,
+    private val accumulated: Boolean = false,
+) {
     private val manifest = artifact.manifest
     private val golden = artifact.golden()
     private val result = LinkedHashMap<String, Tensor>()
@@ -48,22 +54,43 @@ internal class Replay(private val artifact: Artifact, private val engine: Engine
         return state
     }
 
-    /** Runs backbone and train on golden batch [i]; tensors in [given] replace those of the batch. */
+    /** Takes a step on golden batch [i] and returns its loss; tensors in [given] replace those of the batch. */
     private fun step(i: Int, count: Int, given: Tensors, state: State, next: State): Float {
-        val features = features(i)
+        val inputs = state.tensors + features(i) + mapOf("step" to Tensor.scalar(count.toFloat())) + given
+        if (accumulated) return accumulate(i, inputs, next)
         val method = manifest.trainMethod(seq(i))
-        val inputs = features + mapOf("step" to Tensor.scalar(count.toFloat())) + given
-        engine.run(
-            method,
-            { inputs[it.name] ?: state.tensors[it.name] ?: golden("batch.$i.${it.name}") },
-            { next.tensors[it.name] ?: outputs.of(method, it) },
-        )
-        return outputs.of(method, method.outputs.first { it.role == "loss" }).floats().get(0)
+        run(method, i, inputs, next.tensors)
+        return loss(method)
     }
+
+    private fun accumulate(i: Int, inputs: Tensors, next: State): Float {
+        val method = manifest.accumulateMethod(seq(i))
+        val weights = inputs["example_weight"] ?: golden("batch.$i.example_weight")
+        var (sums, following) = manifest.zeroGradients() to manifest.zeroGradients()
+        var loss = 0f
+        for (row in 0..1) {
+            val half = weights.copy()
+            for (other in 1 - row until half.count step 2) half.floats().put(other, 0f)
+            run(method, i, inputs + sums + ("example_weight" to half), following)
+            loss += loss(method)
+            sums = following.also { following = sums }
+        }
+        run(manifest.applyMethod(), i, inputs + sums, next.tensors)
+        return loss
+    }
+
+    private fun run(method: ProgramMethod, i: Int, inputs: Tensors, into: Tensors) = engine.run(
+        method,
+        { inputs[it.name] ?: golden("batch.$i.${it.name}") },
+        { into[it.name] ?: outputs.of(method, it) },
+    )
+
+    private fun loss(method: ProgramMethod): Float =
+        outputs.of(method, method.outputs.first { it.role == "loss" }).floats().get(0)
 
     private fun features(i: Int): Tensors {
         val method = manifest.backboneMethod(manifest.batch, seq(i))
-        engine.run(method, { golden("batch.$i.${it.name}") }, { outputs.of(method, it) })
+        run(method, i, emptyMap(), emptyMap())
         return method.outputs.associate { it.name to outputs.of(method, it) }
     }
 
@@ -73,11 +100,7 @@ internal class Replay(private val artifact: Artifact, private val engine: Engine
         val features = features(0)
         for ((name, tensor) in features) result["features.$name"] = tensor.copy()
         val method = manifest.predictMethod(manifest.batch, seq(0))
-        engine.run(
-            method,
-            { features[it.name] ?: state.tensors[it.name] ?: golden("batch.0.${it.name}") },
-            { outputs.of(method, it) },
-        )
+        run(method, 0, state.tensors + features, emptyMap())
         result["logits"] = outputs.of(method, method.outputs.first { it.role == "logits" }).copy()
         val optimizer = manifest.optimizer
         for (entry in manifest.parameters) {

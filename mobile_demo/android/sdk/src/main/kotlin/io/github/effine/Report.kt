@@ -33,10 +33,6 @@ class Report internal constructor() {
     var cancelled = false
         internal set
 
-    /** Samples that the feature cache had no room for. */
-    var uncached = 0
-        internal set
-
     // The running epoch so far.
     internal var lossSum = 0.0
     internal var weightSum = 0.0
@@ -94,7 +90,6 @@ class Report internal constructor() {
             "warnings" to Json.texts(warnings),
             "best_epoch" to Json.of(bestEpoch),
             "cancelled" to Json.Bool(cancelled),
-            "uncached" to Json.of(uncached),
             "loss_sum" to Json.of(lossSum),
             "weight_sum" to Json.of(weightSum),
         ),
@@ -121,7 +116,6 @@ class Report internal constructor() {
                 it.warnings = get("warnings").items().map { warning -> warning.string() }
                 it.bestEpoch = get("best_epoch").count()
                 it.cancelled = get("cancelled").boolean()
-                it.uncached = get("uncached").count()
                 it.lossSum = get("loss_sum").number()
                 it.weightSum = get("weight_sum").number()
             }

@@ -10,6 +10,7 @@ internal const val BALANCED = "balanced"
  * @property headRate peak learning rate of the head.
  * @property schedule `constant`, `linear` or `cosine`, after a linear warm-up.
  * @property warmup share of the updates that warm up.
+ * @property accumulate batches whose gradients one update sums up.
  * @property patience stop after this many epochs without a better metric; 0 never stops.
  * @property keepBest end with the parameters of the epoch with the best metric.
  */
@@ -19,6 +20,7 @@ data class Settings(
     val headRate: Double? = null,
     val schedule: String? = null,
     val warmup: Double? = null,
+    val accumulate: Int? = null,
     val seed: ULong? = null,
     val patience: Int? = null,
     val keepBest: Boolean? = null,
@@ -31,6 +33,7 @@ data class Settings(
             headRate?.let { "head_rate" to Json.of(it) },
             schedule?.let { "schedule" to Json.of(it) },
             warmup?.let { "warmup" to Json.of(it) },
+            accumulate?.let { "accumulate" to Json.of(it) },
             seed?.let { "seed" to Json.of(it) },
             patience?.let { "patience" to Json.of(it) },
             keepBest?.let { "keep_best" to Json.Bool(it) },
@@ -56,6 +59,7 @@ internal class RunSettings(val json: Json.Table) {
     val headRate: Double
     val schedule: String
     val warmup: Double
+    val accumulate: Int
     val seed: ULong
     val classWeights: String?
     val patience: Int
@@ -68,6 +72,7 @@ internal class RunSettings(val json: Json.Table) {
         headRate = fields["head_rate"].amount()
         schedule = fields["schedule"].oneOf(*SCHEDULES)
         warmup = fields["warmup"].share()
+        accumulate = fields["accumulate"].positive()
         seed = fields["seed"].natural()
         classWeights = fields["class_weights"].optional { oneOf(BALANCED) }
         patience = fields["patience"].count()

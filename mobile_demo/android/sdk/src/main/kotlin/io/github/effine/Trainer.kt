@@ -7,6 +7,9 @@ import java.util.concurrent.atomic.AtomicBoolean
 import java.util.concurrent.locks.ReentrantLock
 import kotlin.concurrent.withLock
 
+/** Samples of an update at most; what is reckoned with stays far below the largest [Int]. */
+private const val MAX_UPDATE = 1 shl 24
+
 /**
  * Trains an artifact and predicts with what it learned: what effine.runtime.Trainer does, bit for bit.
  *
@@ -34,7 +37,7 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
      * @throws DataError an example can't be used with this artifact.
      */
     fun dataset(examples: List<Example>, labelled: Boolean = true, classWeights: String? = null): Dataset {
-        if (classWeights != null && (classWeights != BALANCED || manifest.task.isRegression || !labelled)) {
+        if (classWeights != null && (classWeights != BALANCED || manifest.task.name == TaskInfo.REGRESSION || !labelled)) {
             throw DataError("class weights '$classWeights' can't be used; use '$BALANCED', for labelled classes")
         }
         return tokenized(examples, manifest, tokenizer, labels, labelled, classWeights)
@@ -95,6 +98,7 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
     ): Report = lock.withLock {
         val saved = Checkpoint.load(checkpoint, manifest)
         val chosen = settings.over(saved.run.settings.json, data.classWeights)
+        checkAccumulation(chosen)
         val differences = differences("setting ", saved.run.settings.json, chosen.json).toMutableList()
         if (saved.run.fingerprint != fingerprint(data, eval) || saved.labels != data.labels) {
             differences += "the data are not those of the interrupted run"
@@ -139,12 +143,26 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
 
     private fun start(data: Dataset, eval: Dataset?, settings: Settings) {
         val chosen = settings.over(manifest, data.classWeights)
-        val updates = chosen.epochs.toLong() * ((data.size + manifest.batch - 1) / manifest.batch)
+        checkAccumulation(chosen)
+        val size = manifest.batch * chosen.accumulate
+        val updates = chosen.epochs.toLong() * ((data.size - 1) / size + 1)
         if (updates > MAX_ELEMENTS) throw DataError("$updates updates are too many; train for fewer epochs")
         run = Run(chosen, fingerprint(data, eval), updates.toInt())
         run.report.samples = data.size
         run.report.truncated = data.truncated
         if (eval != null) run.report.before = learner.metrics(eval)
+    }
+
+    /** Refuses what the artifact's programs can't do. */
+    private fun checkAccumulation(settings: RunSettings) {
+        val accumulate = settings.accumulate
+        if (accumulate > 1 && !manifest.accumulates) {
+            throw ArtifactError(
+                "accumulate $accumulate: artifact '${manifest.name}' has no program for it; export with --accumulate",
+            )
+        }
+        val size = manifest.batch.toLong() * accumulate
+        if (size > MAX_UPDATE) throw EffineError("accumulate $accumulate: $size samples for an update; use fewer")
     }
 
     private fun take(saved: Checkpoint) {
@@ -171,8 +189,9 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
     ) {
         fun train(): Report {
             cancelled.set(false)
+            val size = manifest.batch * run.settings.accumulate
             while (run.epoch < run.settings.epochs && !run.exhausted) {
-                val order = batches(data.seqs, manifest.batch, run.settings.seed, run.epoch)
+                val order = batches(data.seqs, size, run.settings.seed, run.epoch)
                 while (run.cursor < order.size && !cancelled.get()) step(order[run.cursor])
                 if (run.cursor < order.size) {
                     run.report.cancelled = true
@@ -192,15 +211,15 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
             val loss = update(samples)
             run.cursor++
             if (run.update % checkpointEvery == 0) save()
-            callback(Progress(run.update, run.total, run.epoch + 1, loss?.toDouble()))
+            callback(Progress(run.update, run.total, run.epoch + 1, loss))
         }
 
-        private fun update(samples: List<Int>): Float? {
+        private fun update(samples: List<Int>): Double? {
             val settings = run.settings
             val rates = mapOf("pieces" to settings.pieceRate, "head" to settings.headRate).mapValues { (_, peak) ->
                 rate(settings.schedule, peak, run.update, run.total, settings.warmup)
             }
-            val loss = learner.update(data, samples, rates, run.step + 1)
+            val loss = learner.update(data, samples, rates, run.step + 1, settings.accumulate)
             run.update++
             if (loss == null) {
                 run.report.discarded += Discarded(run.update, samples)
@@ -208,7 +227,7 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
             }
             run.step++
             val weight = pairwiseSum(data.weights(samples)).toDouble()
-            run.report.lossSum += loss.toDouble() * weight
+            run.report.lossSum += loss * weight
             run.report.weightSum += weight
             return loss
         }
@@ -238,7 +257,8 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
             run.best?.forEach { (name, tensor) -> learner.state[name].copyFrom(tensor) }
             val initial = artifact.initialState()
             val changed = manifest.parameters.any { !initial[it.name].sameBits(learner.state[it.name]) }
-            val predicted = if (learner.labels.size > 1) eval?.let { learner.logits(it).map(::largest) } else null
+            val single = manifest.task.name == TaskInfo.CLASSIFICATION
+            val predicted = if (single) eval?.let { learner.logits(it).map(::largest) } else null
             val oneLabel = predicted != null && predicted.size > 1 && predicted.distinct().size == 1
             run.report.diagnose(changed, oneLabel, manifest.frozenHead)
         }

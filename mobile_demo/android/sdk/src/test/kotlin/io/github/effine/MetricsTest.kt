@@ -18,6 +18,18 @@ class MetricsTest {
     }
 
     @Test
+    fun `several labels`() {
+        val task = TaskInfo("multilabel", listOf("a", "b", "c"), 1, false)
+        val logits = listOf(floatArrayOf(2f, -1f, 0f), floatArrayOf(1f, 1f, -1f))
+        val targets = Tensor.floats(listOf(2, 4), floatArrayOf(1f, 0f, 0f, 0f, 0f, 1f, 0f, 0f))
+        val metrics = evaluate(task, logits, targets)
+        assertEquals(listOf("micro_f1", "macro_f1"), metrics.keys.toList())
+        assertEquals(4.0 / 5, metrics.getValue("micro_f1"), 0.0)
+        assertEquals((2.0 / 3 + 1.0 + 0.0) / 3, metrics.getValue("macro_f1"), 1e-15)
+        assertArrayEquals(floatArrayOf(1f, 1f), balancedWeights(targets, 3), 0f)
+    }
+
+    @Test
     fun correlations() {
         val values = doubleArrayOf(1.0, 2.0, 2.0, 4.0)
         assertEquals(1.0, pearson(values, DoubleArray(4) { 3 * values[it] - 7 }), 1e-15)

@@ -8,7 +8,7 @@ import org.junit.Test
 class RunTest {
     private val recipe = Json.parse(
         """{"piece_rate": 0.001, "head_rate": 1, "epochs": 3, "schedule": "linear", "warmup": 0.1,
-            "seed": 0, "patience": 0, "keep_best": true}""",
+            "accumulate": 2, "seed": 0, "patience": 0, "keep_best": true}""",
     ) as Json.Table
 
     @Test
@@ -16,7 +16,7 @@ class RunTest {
         val settings = Settings(epochs = 5, seed = ULong.MAX_VALUE).over(recipe, "balanced")
         assertEquals(5, settings.epochs)
         assertEquals(
-            """{"class_weights":"balanced","epochs":5,"head_rate":1,"keep_best":true,"patience":0,"piece_rate":0.001,""" +
+            """{"accumulate":2,"class_weights":"balanced","epochs":5,"head_rate":1,"keep_best":true,"patience":0,"piece_rate":0.001,""" +
                 """"schedule":"linear","seed":18446744073709551615,"warmup":0.1}""",
             settings.json.canonical(),
         )
@@ -24,7 +24,7 @@ class RunTest {
 
     @Test
     fun `settings that can't be are refused`() {
-        for (bad in listOf(Settings(epochs = 0), Settings(schedule = "step"), Settings(warmup = 2.0), Settings(headRate = -1.0))) {
+        for (bad in listOf(Settings(epochs = 0), Settings(accumulate = 0), Settings(schedule = "step"), Settings(warmup = 2.0), Settings(headRate = -1.0))) {
             assertThrows(EffineError::class.java) { bad.over(recipe, null) }
         }
     }

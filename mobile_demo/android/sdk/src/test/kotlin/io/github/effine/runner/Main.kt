@@ -19,16 +19,20 @@ import io.github.effine.tokenizer.Tokenizer
 import java.io.File
 import kotlin.system.exitProcess
 
-private const val USAGE = """usage: replay ARTIFACT RESULT.safetensors [--through FILE] [--threads N]
+private const val USAGE = """usage: replay ARTIFACT RESULT.safetensors [--through FILE] [--accumulated]
+             [--threads N]
        train ARTIFACT --data TOKENS --out RUN.ckpt [--eval TOKENS] [--epochs N] [--piece-rate X]
-             [--head-rate X] [--schedule NAME] [--warmup SHARE] [--seed N] [--patience N]
-             [--add-label NAME] [--checkpoint-every N] [--stop-after UPDATES] [--resume] [--threads N]
+             [--head-rate X] [--schedule NAME] [--warmup SHARE] [--accumulate BATCHES] [--seed N]
+             [--patience N] [--add-label NAME] [--checkpoint-every N] [--stop-after UPDATES] [--resume]
+             [--threads N]
        predict ARTIFACT --data TOKENS --state RUN.ckpt [--threads N]
        verify ARTIFACT... [--key PEM]
        tokenize TOKENIZER.json TEXTS.jsonl ENCODINGS.jsonl [--max-length N]
        rewrite FROM.safetensors TO.safetensors"""
 
-private val SETTINGS = setOf("--epochs", "--piece-rate", "--head-rate", "--schedule", "--warmup", "--seed", "--patience")
+private val SETTINGS = setOf(
+    "--epochs", "--piece-rate", "--head-rate", "--schedule", "--warmup", "--accumulate", "--seed", "--patience",
+)
 
 /** The SDK as a command, for tests and `effine parity --on jvm`. */
 fun main(arguments: Array<String>) {
@@ -54,12 +58,13 @@ fun main(arguments: Array<String>) {
 }
 
 private fun replay(rest: List<String>) {
-    val arguments = Arguments(rest, setOf("--threads", "--through"))
+    val arguments = Arguments(rest, setOf("--threads", "--through"), setOf("--accumulated"))
     val (folder, result) = arguments.words
     val artifact = Artifact.open(File(folder))
     val through = if (arguments.has("--through")) File(arguments.text("--through")) else null
     Engine(artifact, arguments.whole("--threads")).use { engine ->
-        TensorFile(Replay(artifact, engine, through).run(), mapOf("format" to "effine replay")).write(File(result))
+        val tensors = Replay(artifact, engine, through, arguments.has("--accumulated")).run()
+        TensorFile(tensors, mapOf("format" to "effine replay")).write(File(result))
     }
 }
 
@@ -98,6 +103,7 @@ private fun Trainer.read(path: String, artifact: Artifact): Dataset {
             fields["label"]?.string(),
             fields["text_b"]?.string(),
             fields["score"]?.number(),
+            fields["labels"]?.items()?.map { it.string() },
         )
     }
     return dataset(examples)
@@ -109,18 +115,23 @@ private fun settings(arguments: Arguments) = Settings(
     headRate = arguments.number("--head-rate"),
     schedule = if (arguments.has("--schedule")) arguments.text("--schedule") else null,
     warmup = arguments.number("--warmup"),
+    accumulate = arguments.whole("--accumulate"),
     seed = if (arguments.has("--seed")) arguments.text("--seed").toULong() else null,
     patience = arguments.whole("--patience"),
 )
 
-/** Prints for each sample the label with its probability, or the score. */
+/** Prints for each sample the label with its probability, the score, or the labels with all probabilities. */
 private fun predict(rest: List<String>) {
     val arguments = Arguments(rest, setOf("--data", "--state", "--threads"))
     val artifact = Artifact.open(File(arguments.words.single()))
     Trainer(artifact, arguments.whole("--threads")).use { trainer ->
         trainer.load(File(arguments.text("--state")))
         for (found in trainer.predict(readTokens(File(arguments.text("--data")), artifact))) {
-            println(found.label?.let { "$it\t${found.probabilities.getValue(it)}" } ?: "\t${found.score}")
+            println(
+                found.label?.let { "$it\t${found.probabilities.getValue(it)}" }
+                    ?: found.labels?.let { "${it.joinToString("|")}\t${found.probabilities.values.joinToString("\t")}" }
+                    ?: "\t${found.score}",
+            )
         }
     }
 }
