@@ -59,7 +59,7 @@ def head(artifact: Exported, jvm: JvmRunner, tmp_path: Path) -> Both:
     return Both(artifact("head"), jvm, tmp_path, intents())
 
 
-@pytest.mark.parametrize("method", ["head", "spartan", "read"])
+@pytest.mark.parametrize("method", ["head", "spartan", "read", "adapter"])
 def test_a_run_is_the_same_in_both(
     artifact: Exported, jvm: JvmRunner, tmp_path: Path, method: str
 ) -> None:
