@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: setup demo test matrix lint docs benchmarks ort wheel clean
+.PHONY: setup demo test matrix android-test lint docs benchmarks ort wheel clean
 
 setup: $(VENV)/.installed
 
@@ -25,8 +25,7 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-matrix: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "" tests/export/test_parity.py
+.PHONY: setup demo test matrix android-test lint docs benchmarks ort wheel clean
 
 lint: setup
 	$(BIN)/ruff check .

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_artifact import PARAMETERS, make_artifact, make_manifest
 
 from effine.runtime.artifact import Artifact, write_artifact
 from effine.runtime.codec import seal
 from effine.runtime.errors import ArtifactError
 from effine.runtime.manifest import Manifest
 from effine.runtime.tensors import read_tensors, write_tensors
+from tiny_artifact import PARAMETERS, make_artifact, make_manifest
 
 FILES = (
     "backbone.ptd backbone.pte golden.safetensors manifest.json predict.pte state.safetensors "

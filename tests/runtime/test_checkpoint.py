@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors
-from tiny_artifact import make_manifest, make_programs
 
 from effine.runtime.checkpoint import Checkpoint, resume_differences
 from effine.runtime.errors import CheckpointError, IncompatibleCheckpoint, StateError
 from effine.runtime.manifest import Manifest
 from effine.runtime.tensors import read_tensors, write_tensors
+from tiny_artifact import make_manifest, make_programs
 
 SETTINGS = {"epochs": 3, "piece_rate": 1e-3, "seed": 2**63 + 1, "class_weights": None}
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tiny_artifact import make_manifest, make_programs
 
 from effine.runtime import manifest as m
 from effine.runtime.codec import seal
 from effine.runtime.errors import ArtifactError
+from tiny_artifact import make_manifest, make_programs
 
 Document = dict[str, Any]
 

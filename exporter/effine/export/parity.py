@@ -9,10 +9,18 @@ from pathlib import Path
 from effine.export.errors import ExportError
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines.executorch import ExecuTorchEngine
+from effine.runtime.engines.jvm import build_jvm_runner, replay_jvm
 from effine.runtime.engines.native import Runner, build_arm64_runner, build_runner, replay_native
-from effine.runtime.parity import ParityReport, accumulation_checks, check_engine, compare
+from effine.runtime.parity import (
+    ParityReport,
+    accumulation_checks,
+    check_engine,
+    compare,
+    resume_check,
+)
 
 NATIVE_SOURCE = Path("mobile_demo", "native")
+ANDROID_SOURCE = Path("mobile_demo", "android")
 BUILD = Path("build")
 
 
@@ -44,7 +52,7 @@ def native_runner() -> Runner:
         ExportError: this isn't a checkout of effine.
         EngineError: a tool is missing, or the build fails.
     """
-    return build_runner(_native_source("native"), BUILD / "native")
+    return build_runner(_checkout("native", NATIVE_SOURCE), BUILD / "native")
 
 
 def _native(artifact: Artifact, threads: int | None) -> ParityReport:
@@ -52,7 +60,7 @@ def _native(artifact: Artifact, threads: int | None) -> ParityReport:
 
 
 def _arm64(artifact: Artifact, threads: int | None) -> ParityReport:
-    runner = build_arm64_runner(_native_source("arm64"), BUILD / "native-arm64")
+    runner = build_arm64_runner(_checkout("arm64", NATIVE_SOURCE), BUILD / "native-arm64")
     report = _replayed(artifact, runner, threads, "arm64")
     return dataclasses.replace(report, machine="Linux aarch64 under qemu")
 
@@ -66,16 +74,25 @@ def _replayed(artifact: Artifact, runner: Runner, threads: int | None, engine: s
     return compare(artifact, result, engine, *more)
 
 
-def _native_source(engine: str) -> Path:
-    if not NATIVE_SOURCE.is_dir():
-        raise ExportError(
-            f"{engine} runner: {NATIVE_SOURCE} not found; run inside a checkout of effine"
-        )
-    return NATIVE_SOURCE
+def _jvm(artifact: Artifact, threads: int | None) -> ParityReport:
+    runner = build_jvm_runner(_checkout("jvm", ANDROID_SOURCE), BUILD / "jvm")
+    result = replay_jvm(runner, artifact.path, threads)
+    more = [resume_check(result, replay_jvm(runner, artifact.path, threads, interrupted=True))]
+    if artifact.manifest.accumulates:
+        sums = replay_jvm(runner, artifact.path, threads, accumulated=True)
+        more += accumulation_checks(artifact, sums)
+    return compare(artifact, result, "jvm", *more)
+
+
+def _checkout(engine: str, source: Path) -> Path:
+    if not source.is_dir():
+        raise ExportError(f"{engine} runner: {source} not found; run inside a checkout of effine")
+    return source
 
 
 ENGINES: dict[str, Callable[[Artifact, int | None], ParityReport]] = {
     "python": _python,
     "native": _native,
     "arm64": _arm64,
+    "jvm": _jvm,
 }

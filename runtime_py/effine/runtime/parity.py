@@ -75,7 +75,7 @@ def check_engine(artifact: Artifact, engine: Engine, name: str = "python") -> Pa
     result = replay(artifact, engine)
     finite = all(np.isfinite(array).all() for array in result.values())
     resumed = replay(artifact, engine, interrupted=True) if finite else {}
-    more = [_resume_check(result, resumed)]
+    more = [resume_check(result, resumed)]
     if artifact.manifest.accumulates:
         more += accumulation_checks(artifact, replay(artifact, engine, accumulated=True))
     return compare(artifact, result, name, *more)
@@ -220,7 +220,8 @@ def _fell(result: Arrays) -> Check:
     return Check("loss fell", ratio < 1.0, where, ratio, 1.0, 0.0, 0.0)
 
 
-def _resume_check(result: Arrays, resumed: Arrays) -> Check:
+def resume_check(result: Arrays, resumed: Arrays) -> Check:
+    """Compare a replay with one whose state went through a file half-way: bit for bit."""
     errors = {
         key: float(np.abs(array - resumed.get(key, np.nan)).max())
         for key, array in result.items()

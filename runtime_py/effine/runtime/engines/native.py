@@ -5,23 +5,23 @@ For 64-bit ARM it is cross-built with that architecture's wheel and runs under q
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from effine.runtime.engines import Arrays
+from effine.runtime.engines.building import CONFIG, cmake_build, compiler, executorch_wheel
+from effine.runtime.engines.program import run_program
 from effine.runtime.errors import EngineError
 from effine.runtime.tensors import read_tensors
 
 RUNNER = "effine-runner"
+_WHAT = "the C++ runner"
 ARM64_TOOLCHAIN = "aarch64-linux.cmake"
 ARM64_PACKAGES = "apt install g++-aarch64-linux-gnu libc6-arm64-cross qemu-user-static"
 # With SME, XNNPACK under qemu 7.2 gets int8 products wrong; without it they are right.
@@ -30,9 +30,6 @@ _ARM64_WHEEL = (
     *("--platform", "manylinux_2_28_aarch64", "--python-version", "311"),
     *("--only-binary=:all:", "--no-deps"),
 )
-_CONFIG = "share/cmake/executorch-config.cmake"
-_TIMEOUT_SECONDS = 3600
-_COMPILERS = ("c++", "g++", "clang++")
 
 
 @dataclass(frozen=True)
@@ -57,18 +54,7 @@ class Runner:
             EngineError: the runner can't be started, or reports an error.
         """
         command = [*self.emulator, str(self.executable), *map(str, arguments)]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_SECONDS
-            )
-        except subprocess.TimeoutExpired as error:
-            raise EngineError(f"{self.executable}: no result after {_TIMEOUT_SECONDS} s") from error
-        except OSError as error:
-            raise EngineError(f"{self.executable}: can't be started: {error.strerror}") from error
-        if done.returncode != 0:
-            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise EngineError(f"{self.executable}: {lines[-1].removeprefix(f'{RUNNER}: ')}")
-        return done.stdout
+        return run_program(self.executable, command)
 
 
 def build_runner(source: Path, build: Path) -> Runner:
@@ -81,8 +67,9 @@ def build_runner(source: Path, build: Path) -> Runner:
     Raises:
         EngineError: the sources or a tool are missing, or the build fails.
     """
-    compiler = f"-DCMAKE_CXX_COMPILER={_compiler()}"
-    return Runner(_built(source, build, _executorch(), compiler))
+    wheel = executorch_wheel(_WHAT)
+    chosen = f"-DCMAKE_CXX_COMPILER={compiler(_WHAT)}"
+    return Runner(cmake_build(_WHAT, source, build, RUNNER, wheel, chosen))
 
 
 def build_arm64_runner(source: Path, build: Path) -> Runner:
@@ -100,8 +87,7 @@ def build_arm64_runner(source: Path, build: Path) -> Runner:
             raise EngineError(f"the arm64 runner needs {tool}: {ARM64_PACKAGES}")
     wheel = _arm64_wheel(build / "wheel")
     toolchain = f"-DCMAKE_TOOLCHAIN_FILE={(source / ARM64_TOOLCHAIN).absolute()}"
-    runner = _built(source, build, wheel, toolchain)
-    return Runner(runner, _EMULATOR)
+    return Runner(cmake_build(_WHAT, source, build, RUNNER, wheel, toolchain), _EMULATOR)
 
 
 def replay_native(
@@ -129,51 +115,11 @@ def replay_native(
         return read_tensors(result)[0]
 
 
-def _built(source: Path, build: Path, wheel: Path, *definitions: str) -> Path:
-    """The executable, built anew if a source or the wheel has changed since."""
-    if not (source / "CMakeLists.txt").is_file():
-        raise EngineError(f"{source}: no CMakeLists.txt; the runner is built in effine's checkout")
-    runner = build / RUNNER
-    if runner.is_file() and runner.stat().st_mtime >= _newest([source, wheel / "version.py"]):
-        return runner
-    cmake = _tool("cmake")
-    configure = [
-        *(cmake, "-S", str(source), "-B", str(build), "-G", "Ninja"),
-        f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}",
-        f"-DCMAKE_PREFIX_PATH={wheel.absolute()}",
-        "-DCMAKE_BUILD_TYPE=Release",
-        *definitions,
-    ]
-    log = build / "build.log"
-    try:
-        build.mkdir(parents=True, exist_ok=True)
-        with log.open("w") as output:
-            for command in (configure, [cmake, "--build", str(build)]):
-                subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=True)
-        runner.touch()
-    except OSError as error:
-        raise EngineError(f"{build}: the runner can't be built there: {error.strerror}") from error
-    except subprocess.CalledProcessError as error:
-        raise EngineError(
-            f"{source}: the runner doesn't build; the compiler's output is in {log}; "
-            f"remove {build} to start afresh"
-        ) from error
-    return runner
-
-
-def _executorch() -> Path:
-    spec = importlib.util.find_spec("executorch")
-    for location in spec.submodule_search_locations or () if spec else ():
-        if Path(location, _CONFIG).is_file():
-            return Path(location)
-    raise EngineError("the C++ runner needs the executorch wheel: pip install executorch==1.5.1")
-
-
 def _arm64_wheel(folder: Path) -> Path:
     """The executorch package for aarch64, downloaded and unpacked once but not installed."""
     release = f"executorch=={version('executorch')}"
     wheel = folder / release / "executorch"
-    if (wheel / _CONFIG).is_file():
+    if (wheel / CONFIG).is_file():
         return wheel
     with tempfile.TemporaryDirectory(prefix="effine-") as download:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", download]
@@ -187,26 +133,3 @@ def _arm64_wheel(folder: Path) -> Path:
             with zipfile.ZipFile(file) as archive:
                 archive.extractall(wheel.parent)
     return wheel
-
-
-def _tool(name: str) -> str:
-    """A program of this Python environment, else of the PATH."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    found = shutil.which(name, path=path)
-    if found is None:
-        raise EngineError(f"the C++ runner needs {name}: pip install {name}")
-    return found
-
-
-def _compiler() -> str:
-    chosen = os.environ.get("CXX")
-    found = [path for path in map(shutil.which, [chosen] if chosen else _COMPILERS) if path]
-    if not found:
-        wanted = f"CXX={chosen} isn't there" if chosen else "install g++ or clang++"
-        raise EngineError(f"the C++ runner needs a C++17 compiler: {wanted}")
-    return found[0]
-
-
-def _newest(places: Sequence[Path]) -> float:
-    files = [file for place in places for file in (place, *place.rglob("*")) if file.is_file()]
-    return max(file.stat().st_mtime for file in files)

@@ -1,0 +1,142 @@
+package io.github.effine
+
+import java.io.File
+import java.io.FileInputStream
+import java.io.IOException
+import java.nio.ByteBuffer
+import java.nio.file.Files
+import java.nio.file.LinkOption
+import java.security.PublicKey
+
+internal const val AGAIN = "copy the artifact anew or export it again"
+private const val EXECUTORCH = "1.5"
+private const val MAX_MANIFEST = 64 shl 20
+private const val STATE = "state.safetensors"
+private const val GOLDEN = "golden.safetensors"
+private const val TOKENIZER = "tokenizer.json"
+private const val WEIGHTS = "backbone.ptd"
+
+/** An artifact whose files have been verified: `NAME.effine`, as `effine-export` writes it. */
+class Artifact private constructor(val folder: File, val manifest: Manifest) {
+    /** The Hugging Face tokenizer file. */
+    val tokenizer: File get() = file(TOKENIZER)
+
+    /** The frozen weights that all programs read. */
+    internal val weights: File get() = file(WEIGHTS)
+
+    /** A file that the manifest lists; throws [ArtifactError] if it lists no such file. */
+    fun file(name: String): File {
+        if (name !in manifest.files) throw ArtifactError("$folder: the artifact has no $name; $AGAIN")
+        return File(folder, name)
+    }
+
+    /** The exported parameters with zero moments, in manifest order; a new copy each time. */
+    internal fun initialState(): State = try {
+        State.of(manifest, tensors(STATE), zeroMoments = true)
+    } catch (error: FormatError) {
+        throw ArtifactError("$folder/$STATE: ${error.message}; $AGAIN", error)
+    }
+
+    /** The recorded training run with which an engine is checked. */
+    internal fun golden(): Tensors = tensors(GOLDEN)
+
+    private fun tensors(name: String): Tensors = try {
+        TensorFile.read(file(name)).tensors
+    } catch (error: StateError) {
+        throw ArtifactError("${error.message}; $AGAIN", error)
+    }
+
+    companion object {
+        /**
+         * Verifies an artifact: the manifest and its signature first, then every file, then that
+         * nothing is added.
+         *
+         * @param key a P-256 key, see [publicKey]; the manifest must then carry its signature.
+         *   Without a key damage is detected, but not intent.
+         * @throws ArtifactError naming the file that is damaged, missing or additional, or the
+         *   version that doesn't fit.
+         */
+        @JvmStatic
+        @JvmOverloads
+        fun open(folder: File, key: PublicKey? = null): Artifact = try {
+            val manifest = openManifest(folder, key)
+            for ((name, entry) in manifest.files) checkFile(File(folder, name), entry)
+            checkNothingAdded(folder, manifest)
+            if (manifest.executorch.split(".").take(2).joinToString(".") != EXECUTORCH) {
+                throw ArtifactError(
+                    "$folder: made for ExecuTorch ${manifest.executorch}, this version of effine runs " +
+                        "$EXECUTORCH; export it again",
+                )
+            }
+            Artifact(folder, manifest)
+        } catch (error: IOException) {
+            throw ArtifactError("$folder: can't be read: ${error.message}", error)
+        }
+
+        private fun openManifest(folder: File, key: PublicKey?): Manifest {
+            if (!folder.isDirectory) throw ArtifactError("$folder: no such artifact directory")
+            val file = File(folder, MANIFEST)
+            if (!exists(file)) throw ArtifactError("$folder: not an artifact: it has no $MANIFEST")
+            if (plainSize(file) > MAX_MANIFEST) throw ArtifactError("$file: larger than $MAX_MANIFEST bytes; $AGAIN")
+            val content = file.readBytes()
+            if (key != null) checkSignature(File(folder, SIGNATURE), content, key)
+            try {
+                return readManifest(strictUtf8(ByteBuffer.wrap(content)))
+            } catch (error: FormatError) {
+                throw ArtifactError("$file: ${error.message}", error)
+            }
+        }
+
+        private fun checkSignature(file: File, content: ByteArray, key: PublicKey) {
+            if (!exists(file)) throw ArtifactError("$file: missing, but a signature is demanded; sign the artifact")
+            if (plainSize(file) > MAX_SIGNATURE || !isSignedBy(key, content, file.readBytes())) {
+                throw ArtifactError("$file: isn't the expected key's signature of $MANIFEST; don't use this artifact")
+            }
+        }
+
+        private fun checkFile(file: File, entry: FileEntry) {
+            if (!exists(file)) throw ArtifactError("$file: missing; $AGAIN")
+            val size = plainSize(file)
+            if (size != entry.size) throw ArtifactError("$file: has $size bytes, not ${entry.size}; $AGAIN")
+            if (hashOf(file) != entry.sha256) {
+                throw ArtifactError("$file: damaged: its bytes don't give its sha256; $AGAIN")
+            }
+        }
+
+        private fun checkNothingAdded(folder: File, manifest: Manifest) {
+            for (name in folder.list().orEmpty().sorted()) {
+                val file = File(folder, name)
+                val known = when (name) {
+                    REPORTS -> Files.isDirectory(file.toPath(), LinkOption.NOFOLLOW_LINKS)
+                    SIGNATURE -> plainSize(file) >= 0
+                    else -> name == MANIFEST || name in manifest.files
+                }
+                if (!known) throw ArtifactError("$file: isn't part of the artifact; remove it")
+            }
+        }
+
+        private fun exists(file: File): Boolean = Files.exists(file.toPath(), LinkOption.NOFOLLOW_LINKS)
+
+        /** The size of a plain file; anything else is refused. */
+        private fun plainSize(file: File): Long {
+            if (!Files.isRegularFile(file.toPath(), LinkOption.NOFOLLOW_LINKS)) {
+                val kind = if (Files.isSymbolicLink(file.toPath())) "a symbolic link" else "not a plain file"
+                throw ArtifactError("$file: is $kind; $AGAIN")
+            }
+            return file.length()
+        }
+
+        private fun hashOf(file: File): String {
+            val digest = sha256()
+            val buffer = ByteArray(1 shl 16)
+            FileInputStream(file).use { stream ->
+                while (true) {
+                    val count = stream.read(buffer)
+                    if (count < 0) break
+                    digest.update(buffer, 0, count)
+                }
+            }
+            return digest.hex()
+        }
+    }
+}

@@ -1,0 +1,164 @@
+package io.github.effine
+
+import kotlin.math.exp
+import kotlin.math.tanh
+
+/**
+ * A label with the probabilities of all labels, a score, or several labels.
+ *
+ * @property labels for several labels those whose probability is above one half; [label] is then null.
+ */
+class Prediction internal constructor(
+    val label: String?,
+    val probabilities: Map<String, Double>,
+    val score: Double? = null,
+    val labels: List<String>? = null,
+)
+
+/** Moves tensors between features, state and programs; knows no method. */
+internal class Learner(private val artifact: Artifact, private val engine: Engine) {
+    private val manifest = artifact.manifest
+    private val features = FeatureSource(manifest, engine)
+    private val buffers = Buffers()
+    private var next = State.zeros(manifest)
+
+    /** Sums of gradients, and where the next ones go. */
+    private val gradients by lazy { manifest.zeroGradients() to manifest.zeroGradients() }
+
+    @Volatile
+    var labels = manifest.task.labels
+        private set
+    var state = artifact.initialState()
+        private set
+
+    /** Goes back to the initial state; labels added on the device stay. */
+    fun reset() {
+        state.copyFrom(artifact.initialState())
+        for (row in manifest.task.labels.size until labels.size) switchOn(row)
+    }
+
+    fun restore(state: State, labels: List<String>) {
+        this.state.copyFrom(state)
+        this.labels = labels
+    }
+
+    /**
+     * Trains on one batch, or on the sum of the gradients of several.
+     *
+     * @param samples of at most [accumulate] batches.
+     * @param rates the learning rate of each parameter group.
+     * @param step updates since the moments were zero, this one included.
+     * @return the loss, or null if it or the new state isn't finite; the state is then the old one.
+     */
+    fun update(data: Dataset, samples: List<Int>, rates: Map<String, Float>, step: Int, accumulate: Int): Double? {
+        val weights = data.weights(samples).copyOf(accumulate * manifest.batch)
+        val scalars = rates.mapKeys { "learning_rate.${it.key}" } +
+            mapOf("weight_sum" to pairwiseSum(weights), "step" to step.toFloat())
+        val loss = if (accumulate == 1) {
+            train(manifest.trainMethod(longest(data, samples)), data, samples, scalars, emptyMap(), next.tensors)
+        } else {
+            accumulated(data, samples, scalars)
+        }
+        if (!loss.isFinite() || !next.isFinite()) return null
+        state = next.also { next = state }
+        return loss
+    }
+
+    /** Sums up the batches' losses, in binary64, and gradients, then applies them. */
+    private fun accumulated(data: Dataset, samples: List<Int>, scalars: Map<String, Float>): Double {
+        var (sums, following) = gradients
+        sums.values.forEach { it.zero() }
+        var loss = 0.0
+        for (batch in samples.chunked(manifest.batch)) {
+            val method = manifest.accumulateMethod(longest(data, batch))
+            loss += train(method, data, batch, scalars, sums, following)
+            sums = following.also { following = sums }
+        }
+        val apply = manifest.applyMethod()
+        engine.run(
+            apply,
+            { sums[it.name] ?: state.tensors[it.name] ?: scalar(apply, it, scalars) },
+            { next.tensors[it.name] ?: buffers.of(apply, it) },
+        )
+        return loss
+    }
+
+    /** Runs [method] on a batch and returns its loss; [given] are further inputs, [into] takes outputs. */
+    private fun train(
+        method: ProgramMethod,
+        data: Dataset,
+        samples: List<Int>,
+        scalars: Map<String, Float>,
+        given: Tensors,
+        into: Tensors,
+    ): Double {
+        val tokens = samples.map { data.tokens[it] }
+        val inputs = given + features.batch(tokens, manifest.batch, longest(data, samples))
+        fun input(spec: TensorSpec): Tensor = inputs[spec.name] ?: state.tensors[spec.name] ?: when (spec.name) {
+            "labels" -> buffers.of(method, spec).also { data.putTargets(samples, it) }
+            "example_weight" ->
+                buffers.of(method, spec).also { it.floats().put(data.weights(samples).copyOf(manifest.batch)) }
+            else -> scalar(method, spec, scalars)
+        }
+        engine.run(method, ::input) { into[it.name] ?: buffers.of(method, it) }
+        return buffers.of(method, method.outputs.first { it.role == "loss" }).floats().get(0).toDouble()
+    }
+
+    private fun scalar(method: ProgramMethod, spec: TensorSpec, scalars: Map<String, Float>): Tensor {
+        val value = scalars[spec.name]
+            ?: throw EngineError("${method.name}: input ${spec.name} is unknown to this version; update effine")
+        return buffers.of(method, spec).also { it.floats().put(value) }
+    }
+
+    private fun longest(data: Dataset, samples: List<Int>): Int = samples.maxOf { data.seqs[it] }
+
+    /** Logits of the labels in use for every sample, computed in batches of similar length. */
+    fun logits(data: Dataset): List<FloatArray> {
+        val batch = if (data.size == 1) 1 else manifest.batch
+        val rows = arrayOfNulls<FloatArray>(data.size)
+        for (samples in data.seqs.indices.sortedBy { data.seqs[it] }.chunked(batch)) {
+            val seq = longest(data, samples)
+            val method = manifest.predictMethod(batch, seq)
+            val given = features.batch(samples.map { data.tokens[it] }, batch, seq)
+            engine.run(method, { given[it.name] ?: state[it.name] }, { buffers.of(method, it) })
+            val output = buffers.of(method, method.outputs.first { it.role == "logits" })
+            val columns = output.shape[1]
+            val values = output.floats()
+            samples.forEachIndexed { row, sample ->
+                rows[sample] = FloatArray(maxOf(1, labels.size)) { values.get(row * columns + it) }
+            }
+        }
+        return rows.map { it!! }
+    }
+
+    fun metrics(data: Dataset): Map<String, Double> = evaluate(manifest.task, logits(data), data.targets)
+
+    /** Turns one row of logits into a label with probabilities, a score, or several labels. */
+    fun prediction(logits: FloatArray): Prediction {
+        if (manifest.task.name == TaskInfo.REGRESSION) return Prediction(null, emptyMap(), logits[0].toDouble())
+        if (manifest.task.name == TaskInfo.MULTILABEL) {
+            val shares = labels.indices.associate { labels[it] to 0.5 + 0.5 * tanh(0.5 * logits[it]) }
+            return Prediction(null, shares, labels = shares.filterValues { it > 0.5 }.keys.toList())
+        }
+        val highest = logits.max().toDouble()
+        val shares = DoubleArray(logits.size) { exp(logits[it] - highest) }
+        val sum = pairwiseSum(shares)
+        val probabilities = labels.indices.associate { labels[it] to shares[it] / sum }
+        return Prediction(labels[largest(logits)], probabilities)
+    }
+
+    /** Claims a spare row of the head for a new label. */
+    fun addLabel(name: String) {
+        val task = manifest.task
+        if (name in labels) throw DataError("label '$name' exists already")
+        if (labels.size == task.labels.size + task.spareLabels) {
+            throw DataError("no spare row left for label '$name'; export again with --spare-labels")
+        }
+        labels = labels + name
+        switchOn(labels.size - 1)
+    }
+
+    private fun switchOn(row: Int) {
+        state["head.bias"].floats().put(row, 0f)
+    }
+}

@@ -1,0 +1,179 @@
+package io.github.effine.runner
+
+import io.github.effine.Artifact
+import io.github.effine.Dataset
+import io.github.effine.EffineError
+import io.github.effine.Engine
+import io.github.effine.Example
+import io.github.effine.Json
+import io.github.effine.Place
+import io.github.effine.Progress
+import io.github.effine.Replay
+import io.github.effine.Settings
+import io.github.effine.TensorFile
+import io.github.effine.Trainer
+import io.github.effine.canonical
+import io.github.effine.publicKey
+import io.github.effine.readTokens
+import io.github.effine.tokenizer.Tokenizer
+import java.io.File
+import kotlin.system.exitProcess
+
+private const val USAGE = """usage: replay ARTIFACT RESULT.safetensors [--through FILE] [--accumulated]
+             [--threads N]
+       train ARTIFACT --data TOKENS --out RUN.ckpt [--eval TOKENS] [--epochs N] [--piece-rate X]
+             [--head-rate X] [--schedule NAME] [--warmup SHARE] [--accumulate BATCHES] [--seed N]
+             [--patience N] [--add-label NAME] [--checkpoint-every N] [--stop-after UPDATES] [--resume]
+             [--threads N]
+       predict ARTIFACT --data TOKENS --state RUN.ckpt [--threads N]
+       verify ARTIFACT... [--key PEM]
+       tokenize TOKENIZER.json TEXTS.jsonl ENCODINGS.jsonl [--max-length N]
+       rewrite FROM.safetensors TO.safetensors"""
+
+private val SETTINGS = setOf(
+    "--epochs", "--piece-rate", "--head-rate", "--schedule", "--warmup", "--accumulate", "--seed", "--patience",
+)
+
+/** The SDK as a command, for tests and `effine parity --on jvm`. */
+fun main(arguments: Array<String>) {
+    val rest = arguments.drop(1)
+    try {
+        when (arguments.firstOrNull()) {
+            "replay" -> replay(rest)
+            "train" -> train(rest)
+            "predict" -> predict(rest)
+            "verify" -> verify(rest)
+            "tokenize" -> tokenize(rest)
+            "rewrite" -> rewrite(rest)
+            else -> throw UsageError(USAGE)
+        }
+    } catch (error: UsageError) {
+        System.err.println(error.message)
+        exitProcess(2)
+    } catch (error: Exception) {
+        if (error !is EffineError) error.printStackTrace()
+        System.err.println(error.message ?: error.toString())
+        exitProcess(1)
+    }
+}
+
+private fun replay(rest: List<String>) {
+    val arguments = Arguments(rest, setOf("--threads", "--through"), setOf("--accumulated"))
+    val (folder, result) = arguments.words
+    val artifact = Artifact.open(File(folder))
+    val through = if (arguments.has("--through")) File(arguments.text("--through")) else null
+    Engine(artifact, arguments.whole("--threads")).use { engine ->
+        val tensors = Replay(artifact, engine, through, arguments.has("--accumulated")).run()
+        TensorFile(tensors, mapOf("format" to "effine replay")).write(File(result))
+    }
+}
+
+private fun train(rest: List<String>) {
+    val options = setOf("--data", "--eval", "--out", "--add-label", "--checkpoint-every", "--stop-after", "--threads")
+    val arguments = Arguments(rest, SETTINGS + options, setOf("--resume"))
+    val artifact = Artifact.open(File(arguments.words.single()))
+    val out = File(arguments.text("--out"))
+    val every = arguments.whole("--checkpoint-every") ?: 50
+    val limit = arguments.whole("--stop-after") ?: Int.MAX_VALUE
+    Trainer(artifact, arguments.whole("--threads")).use { trainer ->
+        if (arguments.has("--add-label")) trainer.addLabel(arguments.text("--add-label"))
+        val data = trainer.read(arguments.text("--data"), artifact)
+        val eval = if (arguments.has("--eval")) trainer.read(arguments.text("--eval"), artifact) else null
+        var updates = 0
+        val callback = { progress: Progress ->
+            if (progress.metrics == null && ++updates == limit) trainer.cancel()
+            if (progress.metrics != null) println("epoch ${progress.epoch}: loss ${progress.loss}")
+        }
+        val report = if (arguments.has("--resume")) {
+            trainer.resume(out, data, eval, settings(arguments), every, callback)
+        } else {
+            trainer.fit(data, eval, settings(arguments), out, every, callback)
+        }
+        report.warnings.forEach { println("warning: $it") }
+    }
+}
+
+/** A tokens file, or examples as JSON lines. */
+private fun Trainer.read(path: String, artifact: Artifact): Dataset {
+    if (!path.endsWith(".jsonl")) return readTokens(File(path), artifact)
+    val examples = File(path).readLines().map { line ->
+        val fields = Place(Json.parse(line), path).table()
+        Example(
+            fields.getValue("text").string(),
+            fields["label"]?.string(),
+            fields["text_b"]?.string(),
+            fields["score"]?.number(),
+            fields["labels"]?.items()?.map { it.string() },
+        )
+    }
+    return dataset(examples)
+}
+
+private fun settings(arguments: Arguments) = Settings(
+    epochs = arguments.whole("--epochs"),
+    pieceRate = arguments.number("--piece-rate"),
+    headRate = arguments.number("--head-rate"),
+    schedule = if (arguments.has("--schedule")) arguments.text("--schedule") else null,
+    warmup = arguments.number("--warmup"),
+    accumulate = arguments.whole("--accumulate"),
+    seed = if (arguments.has("--seed")) arguments.text("--seed").toULong() else null,
+    patience = arguments.whole("--patience"),
+)
+
+/** Prints for each sample the label with its probability, the score, or the labels with all probabilities. */
+private fun predict(rest: List<String>) {
+    val arguments = Arguments(rest, setOf("--data", "--state", "--threads"))
+    val artifact = Artifact.open(File(arguments.words.single()))
+    Trainer(artifact, arguments.whole("--threads")).use { trainer ->
+        trainer.load(File(arguments.text("--state")))
+        for (found in trainer.predict(readTokens(File(arguments.text("--data")), artifact))) {
+            println(
+                found.label?.let { "$it\t${found.probabilities.getValue(it)}" }
+                    ?: found.labels?.let { "${it.joinToString("|")}\t${found.probabilities.values.joinToString("\t")}" }
+                    ?: "\t${found.score}",
+            )
+        }
+    }
+}
+
+/** Prints `ok` or the reason for refusing, one line for each artifact. */
+private fun verify(rest: List<String>) {
+    val arguments = Arguments(rest, setOf("--key"))
+    val key = if (arguments.has("--key")) publicKey(File(arguments.text("--key")).readText()) else null
+    for (folder in arguments.words) {
+        println(
+            try {
+                Artifact.open(File(folder), key)
+                "ok"
+            } catch (error: EffineError) {
+                "${error.javaClass.simpleName} ${error.message}"
+            },
+        )
+    }
+}
+
+/** Encodes lines that are a text or a list of two as ids, types, offsets, words and sequences. */
+private fun tokenize(rest: List<String>) {
+    val arguments = Arguments(rest, setOf("--max-length"))
+    val (tokenizer, texts, encodings) = arguments.words.map(::File)
+    val longest = arguments.whole("--max-length") ?: Int.MAX_VALUE
+    val reader = Tokenizer.read(tokenizer)
+    encodings.bufferedWriter().use { out ->
+        for (line in texts.readLines()) {
+            val json = Json.parse(line)
+            val pair = if (json is Json.Items) Place(json, line).items().map { it.string() } else null
+            val text = if (json is Json.Text) json.value else pair!![0]
+            val found = reader.encode(text, pair?.get(1)).truncated(longest)
+            val offsets = found.offsets.map { Json.Items(listOf(Json.of(it.first), Json.of(it.last + 1))) }
+            val lists = listOf(found.ids, found.typeIds, found.words, found.sequences)
+                .map { list -> Json.Items(list.map { Json.of(it) }) }.toMutableList()
+            lists.add(2, Json.Items(offsets))
+            out.write(Json.Items(lists).canonical() + "\n")
+        }
+    }
+}
+
+private fun rewrite(rest: List<String>) {
+    val (from, to) = Arguments(rest, emptySet()).words
+    TensorFile.read(File(from)).write(File(to))
+}

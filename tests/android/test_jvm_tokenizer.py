@@ -1,0 +1,278 @@
+"""The Kotlin tokenizer gives what Hugging Face's gives: tokens, types, offsets and words."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import AddedToken, Encoding, Tokenizer, models, pre_tokenizers, processors, trainers
+
+from effine.export.backbones import packaged_minilm
+from effine.runtime.data import Example
+from effine.runtime.engines.jvm import JvmRunner
+from effine.runtime.errors import EngineError
+from effine.runtime.tokenize import Tokenizer as Reference
+
+pytest_plugins = "jvm_runner"
+TEXTS = 20_000
+RUN = 64
+SENTENCES = (
+    "Wake me when the pasta is done, please!",
+    "Réveille-moi quand les pâtes sont prêtes\u00a0; l\u2019été, c\u2019est à 30\u202f°C.",
+    "Weck mich, wenn die Nudeln fertig sind \u2013 Straße, GRÜẞE, Äpfel.",
+    "¿Dónde está mi tarjeta? ¡Mañana, señor!",
+    "Разбуди меня, когда паста будет готова. Ёлка и й.",
+    "Ξύπνα με όταν είναι έτοιμα τα ζυμαρικά. ΟΔΥΣΣΕΥΣ ς Σ.",
+    "İstanbul'da ışıklar; I, ı, İ, i \u2013 ĞÜŞÖÇ.",
+    "パスタができたら起こしてください。ﾊﾟｽﾀ がぎぐげご",
+    "面条好了叫醒我，謝謝！㐀㐁 𠀀𠀁 豈更",
+    "파스타가 다 되면 깨워 주세요. \u1112\u1161\u11ab\u1100\u116e\u11a8",
+    "أيقظني عندما تنضج المعكرونة. مُحَمَّد ١٢٣٤",
+    "הער אותי כשהפסטה מוכנה. שָׁלוֹם",
+    "पास्ता तैयार होने पर मुझे जगाना। क़ ख़ १२३",
+    "ปลุกฉันเมื่อพาสต้าเสร็จ น้ำ ๑๒๓",
+    "Đánh thức tôi khi mì chín: ằ ế ộ ữ.",
+    "গরম ভাত, தமிழ் நூறு, తెలుగు, ಕನ್ನಡ, മലയാളം",
+    "Հայերեն ԲԱՐԵՎ և ქართული ᲥᲐᲠᲗᲣᲚᲘ",
+    "👩‍👩‍👧‍👦 👍🏽 🇩🇪🇫🇷 ❤️ 🏴󠁧󠁢󠁥󠁮󠁧󠁿 \u200d\ufe0f 1️⃣",
+    "e\u0301\u0323 a\u0323\u0301 q\u0307\u0323\u0345 \u0344\u0f73 \u1e69 ſ ﬁ ﬀ Å K Ω ǆ ŉ",
+    "user@example.com https://x.org/a?b=c&d=%20 #tag $3.50 C++ a_b-c/d\\e ~`^|<>",
+)
+SPECIAL = (
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "[UNK]",
+    "[PAD]",
+    "[sep]",
+    "[ CLS ]",
+    "##ing",
+    "</s>",
+    "<mask>",
+)
+SPACES = (
+    " ",
+    "  ",
+    "\t",
+    "\n",
+    "\r\n",
+    "\u00a0",
+    "\u2009",
+    "\u3000",
+    "\u2028",
+    "\x85",
+    "\x1c",
+    "\u200b",
+)
+CONTROLS = (
+    "\0",
+    "\x01",
+    "\x7f",
+    "\x9f",
+    "\ufffd",
+    "\ufeff",
+    "\u00ad",
+    "\u202e",
+    "\U000e0041",
+    "\ue000",
+)
+BLOCKS = (
+    (0x20, 0x7F),
+    (0xA0, 0x250),
+    (0x300, 0x370),
+    (0x370, 0x600),
+    (0x900, 0x0E00),
+    (0x1E00, 0x2100),
+)
+
+Text = str | tuple[str, str]
+
+
+def word(draw: random.Random) -> str:
+    kind = draw.randrange(10)
+    if kind < 4:
+        return draw.choice(draw.choice(SENTENCES).split())
+    if kind == 4:
+        return draw.choice(SPECIAL)
+    if kind == 5:
+        return draw.choice(CONTROLS)
+    if kind == 6:
+        low, high = draw.choice(BLOCKS)
+        return "".join(chr(draw.randrange(low, high)) for _ in range(draw.randrange(1, 12)))
+    if kind == 7:
+        return "".join(anything(draw) for _ in range(draw.randrange(1, 6)))
+    if kind == 8:
+        part = draw.choice(("a", "ab", "Straße", "é", "e\u0301", "字", "!", "\U0001f600", "क"))
+        return part * draw.choice((1, 20, 99, 100, 101, 150))
+    return draw.choice(draw.choice(SENTENCES).split()).swapcase()
+
+
+def anything(draw: random.Random) -> str:
+    code = draw.randrange(sys.maxunicode - 0x7FF)
+    return chr(code if code < 0xD800 else code + 0x800)
+
+
+def texts(seed: int, count: int) -> list[str]:
+    """Whole sentences, and words of all kinds in a row; some are empty."""
+    draw = random.Random(seed)
+    made = ["", " ", "\n", *SENTENCES]
+    while len(made) < count:
+        words = [word(draw) for _ in range(draw.choice((0, 1, 2, 5, 12)))]
+        made.append("".join(w + draw.choice(("", *SPACES[:1] * 8, *SPACES)) for w in words))
+    return made
+
+
+def every_code_point() -> list[str]:
+    """All code points between letters, a few in each text."""
+    codes = [*range(0xD800), *range(0xE000, sys.maxunicode + 1)]
+    return [
+        "".join(f"{chr(code)}A{chr(code)}\u0301 " for code in codes[start : start + RUN])
+        for start in range(0, len(codes), RUN)
+    ]
+
+
+def expected(encoding: Encoding) -> list[object]:
+    return [
+        encoding.ids,
+        encoding.type_ids,
+        [list(offsets) for offsets in encoding.offsets],
+        [-1 if word is None else word for word in encoding.word_ids],
+        [-1 if sequence is None else sequence for sequence in encoding.sequence_ids],
+    ]
+
+
+def differences(
+    jvm: JvmRunner, tokenizer: Path, inputs: Sequence[Text], folder: Path
+) -> list[tuple[Text, object, object]]:
+    source, result = folder / "texts.jsonl", folder / "encodings.jsonl"
+    source.write_text("".join(json.dumps(text) + "\n" for text in inputs))
+    jvm.run("tokenize", tokenizer, source, result)
+    reference = Tokenizer.from_file(str(tokenizer))
+    reference.no_truncation()
+    reference.no_padding()
+    lines = result.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == len(inputs)
+    return [
+        (text, wanted, found)
+        for text, line in zip(inputs, lines, strict=True)
+        if (found := json.loads(line))
+        != (wanted := expected(reference.encode(*([text] if isinstance(text, str) else text))))
+    ]
+
+
+@pytest.fixture(scope="session")
+def wordpiece() -> Path:
+    return Path(packaged_minilm(), "tokenizer.json")
+
+
+def changed(tokenizer: Path, target: Path, **normalizer: object) -> Path:
+    document = json.loads(tokenizer.read_text(encoding="utf-8"))
+    document["normalizer"] |= normalizer
+    target.write_text(json.dumps(document), encoding="utf-8")
+    return target
+
+
+def test_mixed_texts(jvm: JvmRunner, wordpiece: Path, tmp_path: Path) -> None:
+    assert not differences(jvm, wordpiece, texts(0, TEXTS), tmp_path)[:3]
+
+
+def test_every_code_point(jvm: JvmRunner, wordpiece: Path, tmp_path: Path) -> None:
+    assert not differences(jvm, wordpiece, every_code_point(), tmp_path)[:3]
+
+
+def test_pairs(jvm: JvmRunner, wordpiece: Path, tmp_path: Path) -> None:
+    both = list(zip(texts(1, 500), texts(2, 500)[::-1], strict=True))
+    assert not differences(jvm, wordpiece, both, tmp_path)[:3]
+
+
+@pytest.mark.parametrize(
+    "normalizer",
+    [
+        {"lowercase": False},
+        {"lowercase": True, "strip_accents": False},
+        {"lowercase": False, "strip_accents": True, "clean_text": False},
+        {"handle_chinese_chars": False},
+    ],
+)
+def test_other_normalizers(
+    jvm: JvmRunner, wordpiece: Path, tmp_path: Path, normalizer: dict[str, object]
+) -> None:
+    tokenizer = changed(wordpiece, tmp_path / "tokenizer.json", **normalizer)
+    assert not differences(jvm, tokenizer, texts(3, 1000), tmp_path)[:3]
+
+
+def test_an_unknown_part_is_named(jvm: JvmRunner, wordpiece: Path, tmp_path: Path) -> None:
+    tokenizer = changed(wordpiece, tmp_path / "tokenizer.json", type="Other")
+    with pytest.raises(EngineError, match=r"tokenizer\.json: .*normalizer 'Other' is unknown"):
+        differences(jvm, tokenizer, ["a"], tmp_path)
+
+
+@pytest.mark.parametrize("length", [3, 8, 17])
+def test_truncation(jvm: JvmRunner, wordpiece: Path, tmp_path: Path, length: int) -> None:
+    """Long pairs and single texts, cut as the Python runtime cuts them."""
+    draw = random.Random(length)
+    inputs: list[Text] = [
+        tuple(" ".join(["word", "x"] * draw.randrange(12)) for _ in range(2))  # type: ignore[misc]
+        for _ in range(60)
+    ]
+    inputs += ["", "word " * 30, *SENTENCES]
+    source, result = tmp_path / "texts.jsonl", tmp_path / "encodings.jsonl"
+    source.write_text("".join(json.dumps(text) + "\n" for text in inputs))
+    jvm.run("tokenize", wordpiece, source, result, "--max-length", str(length))
+    found = [json.loads(line) for line in result.read_text().splitlines()]
+    examples = [Example(*([text] if isinstance(text, str) else text)) for text in inputs]
+    reference = Reference.from_file(wordpiece).encode(examples, length)
+    for (ids, types, *_), tokens in zip(found, reference, strict=True):
+        assert np.array_equal(ids, tokens.ids) and np.array_equal(types, tokens.type_ids)
+
+
+@pytest.fixture(scope="session")
+def byte_level(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """RoBERTa's kind of tokenizer, learned from a few sentences."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=900,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts(4, 2000), trainer)
+    tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, normalized=False)])
+    tokenizer.post_processor = processors.RobertaProcessing(
+        ("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=False
+    )
+    path = tmp_path_factory.mktemp("bpe") / "tokenizer.json"
+    tokenizer.save(str(path))
+    return path
+
+
+def test_byte_level_bpe(jvm: JvmRunner, byte_level: Path, tmp_path: Path) -> None:
+    assert not differences(jvm, byte_level, texts(0, TEXTS), tmp_path)[:3]
+    assert not differences(jvm, byte_level, every_code_point(), tmp_path)[:3]
+    both = list(zip(texts(1, 500), texts(2, 500)[::-1], strict=True))
+    assert not differences(jvm, byte_level, both, tmp_path)[:3]
+
+
+@pytest.mark.parametrize("trim", [True, False])
+def test_other_byte_level_options(
+    jvm: JvmRunner, byte_level: Path, tmp_path: Path, trim: bool
+) -> None:
+    document = json.loads(byte_level.read_text())
+    document["pre_tokenizer"]["add_prefix_space"] = True
+    document["model"]["ignore_merges"] = True
+    document["post_processor"] = {
+        "type": "Sequence",
+        "processors": [
+            {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": trim, "use_regex": True}
+        ],
+    }
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(document))
+    both: list[Text] = [*texts(5, 1000), *zip(texts(6, 200), texts(7, 200), strict=True)]
+    assert not differences(jvm, path, both, tmp_path)[:3]

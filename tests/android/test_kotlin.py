@@ -1,0 +1,27 @@
+"""The SDK's own tests, in Kotlin."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+from effine.runtime.engines.jvm import JvmRunner
+
+pytest_plugins = "jvm_runner"
+VECTORS = Path(__file__).parents[1] / "vectors"
+
+
+def test_the_kotlin_tests_pass(jvm: JvmRunner) -> None:
+    """From the classes that are built: Maven isn't run again beside other tests."""
+    classes = jvm.source / "sdk" / "target" / "test-classes"
+    names = [
+        ".".join(path.relative_to(classes).with_suffix("").parts)
+        for path in classes.rglob("*Test.class")
+    ]
+    java, *options, _ = jvm.command
+    command = [java, f"-Deffine.vectors={VECTORS}", *options, "org.junit.runner.JUnitCore", *names]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout[-3000:]
+    summary = re.search(r"^OK \((\d+) tests\)$", done.stdout, re.M)
+    assert summary is not None and int(summary[1]) > len(names) > 0
