@@ -13,6 +13,7 @@ from effine.runtime.engines import Arrays, Engine
 from effine.runtime.errors import DataError
 from effine.runtime.features import FeatureSource
 from effine.runtime.metrics import evaluate
+from effine.runtime.state import parameters_of, zero_gradients, zero_moments
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,11 @@ class Learner:
 
     def zero_moments(self) -> None:
         """Forget the optimizer's moments, keep the parameters."""
-        for entry in self.manifest.state:
-            if entry.role == "moment":
-                self.state[entry.name] = np.zeros_like(self.state[entry.name])
+        self.state = zero_moments(self.manifest, self.state)
 
     def parameters(self) -> Arrays:
         """The trained parameters alone."""
-        return {entry.name: self.state[entry.name] for entry in self.manifest.parameters}
+        return parameters_of(self.manifest, self.state)
 
     def update(
         self,
@@ -105,11 +104,7 @@ class Learner:
         """Sum up the batches' losses, in binary64, and gradients, then apply them."""
         batch = self.manifest.shapes.batch
         apply, signature = self.manifest.apply_method()
-        sums = {
-            spec.name: np.zeros(spec.shape, np.float32)
-            for spec in signature.inputs
-            if spec.role == "gradient"
-        }
+        sums = zero_gradients(signature)
         loss = 0.0
         for start in range(0, len(indices), batch):
             seq, inputs = self._inputs(data, indices[start : start + batch])

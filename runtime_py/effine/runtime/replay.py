@@ -9,6 +9,7 @@ import numpy as np
 
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines import Arrays, Engine
+from effine.runtime.state import zero_gradients
 from effine.runtime.tensors import read_tensors, write_tensors
 
 STEPS = 20
@@ -89,11 +90,7 @@ def _accumulate(
 ) -> Arrays:
     accumulate, signature = artifact.manifest.accumulate_method(inputs["input_ids"].shape[1])
     apply, _ = artifact.manifest.apply_method()
-    sums = {
-        spec.name: np.zeros(spec.shape, np.float32)
-        for spec in signature.inputs
-        if spec.role == "gradient"
-    }
+    sums = zero_gradients(signature)
     weights = inputs["example_weight"]
     even = np.arange(len(weights)) % 2 == 0
     loss = np.zeros(1, np.float32)

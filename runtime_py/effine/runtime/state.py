@@ -8,7 +8,7 @@ import numpy as np
 
 from effine.runtime.engines import Arrays
 from effine.runtime.errors import StateError
-from effine.runtime.manifest import Manifest, StateTensor
+from effine.runtime.manifest import Manifest, ProgramMethod, StateTensor
 
 
 def initial_state(manifest: Manifest, parameters: Mapping[str, np.ndarray]) -> Arrays:
@@ -18,6 +18,15 @@ def initial_state(manifest: Manifest, parameters: Mapping[str, np.ndarray]) -> A
         StateError: the parameters aren't those of the manifest.
     """
     return zero_moments(manifest, ordered(parameters, manifest.parameters, "parameters"))
+
+
+def zero_gradients(method: ProgramMethod) -> Arrays:
+    """Gradient sums of zero, as a method takes them that adds to them or applies them."""
+    return {
+        spec.name: np.zeros(spec.shape, np.float32)
+        for spec in method.inputs
+        if spec.role == "gradient"
+    }
 
 
 def zero_moments(manifest: Manifest, state: Mapping[str, np.ndarray]) -> Arrays:

@@ -8,11 +8,11 @@ from effine.export.backbones import (
     backbone,
     copy_blocks,
     copy_linear,
-    copy_module,
     copy_norm,
     post_norm_block,
 )
-from effine.export.encoder import Embeddings, Encoder, norm_and_projection
+from effine.export.backbones.bert import copy_embeddings
+from effine.export.encoder import Encoder, norm_and_projection
 
 _MODULES = {
     "attention.query": "attention.query",
@@ -30,24 +30,14 @@ _MODULES = {
 def build(network: PreTrainedModel) -> Encoder:
     """Load an AlbertModel; a layer that runs n times is n times the same block."""
     config = network.config
-    embeddings = Embeddings(
-        config.vocab_size,
-        config.max_position_embeddings,
-        config.type_vocab_size,
-        config.embedding_size,
-    )
-    source = network.embeddings
-    copy_module(embeddings.words, source.word_embeddings)
-    copy_module(embeddings.positions, source.position_embeddings)
-    copy_module(embeddings.token_types, source.token_type_embeddings)
     projection = copy_linear(network.encoder.embedding_hidden_mapping_in)
     layers, hub_names = copy_blocks(
         network, _paths(config), _MODULES, lambda: post_norm_block(config)
     )
     return Encoder(
         "albert",
-        embeddings,
-        norm_and_projection(copy_norm(source.LayerNorm), projection),
+        copy_embeddings(network, config.embedding_size),
+        norm_and_projection(copy_norm(network.embeddings.LayerNorm), projection),
         layers,
         max_positions=config.max_position_embeddings,
         pooling="cls",

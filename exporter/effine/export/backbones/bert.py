@@ -11,9 +11,9 @@ from effine.export.backbones import (
     copy_norm,
     post_norm_block,
 )
-from effine.export.encoder import Embeddings, Encoder
+from effine.export.encoder import Block, Embeddings, Encoder
 
-MODULES = {
+_MODULES = {
     "attention.query": "attention.self.query",
     "attention.key": "attention.self.key",
     "attention.value": "attention.self.value",
@@ -29,28 +29,32 @@ MODULES = {
 def build(network: PreTrainedModel) -> Encoder:
     """Load a BertModel; the unused pooler is left out."""
     config = network.config
-    embeddings = Embeddings(
-        config.vocab_size,
-        config.max_position_embeddings,
-        config.type_vocab_size,
-        config.hidden_size,
-    )
-    source = network.embeddings
-    copy_module(embeddings.words, source.word_embeddings)
-    copy_module(embeddings.positions, source.position_embeddings)
-    copy_module(embeddings.token_types, source.token_type_embeddings)
-    layers, hub_names = copy_blocks(
-        network,
-        [f"encoder.layer.{index}" for index in range(config.num_hidden_layers)],
-        MODULES,
-        lambda: post_norm_block(config),
-    )
+    layers, hub_names = copy_layers(network)
     return Encoder(
         "bert",
-        embeddings,
-        copy_norm(source.LayerNorm),
+        copy_embeddings(network, config.hidden_size),
+        copy_norm(network.embeddings.LayerNorm),
         layers,
         max_positions=config.max_position_embeddings,
         pooling="cls",
         hub_names=hub_names,
     )
+
+
+def copy_embeddings(network: PreTrainedModel, size: int) -> Embeddings:
+    """The embeddings [V, size] of a model that has them as BERT has, token types included."""
+    config, source = network.config, network.embeddings
+    embeddings = Embeddings(
+        config.vocab_size, config.max_position_embeddings, config.type_vocab_size, size
+    )
+    copy_module(embeddings.words, source.word_embeddings)
+    copy_module(embeddings.positions, source.position_embeddings)
+    copy_module(embeddings.token_types, source.token_type_embeddings)
+    return embeddings
+
+
+def copy_layers(network: PreTrainedModel) -> tuple[list[Block], dict[str, str]]:
+    """The blocks of a model whose layers are BERT's; see `copy_blocks`."""
+    config = network.config
+    paths = [f"encoder.layer.{index}" for index in range(config.num_hidden_layers)]
+    return copy_blocks(network, paths, _MODULES, lambda: post_norm_block(config))

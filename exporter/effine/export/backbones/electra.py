@@ -4,43 +4,21 @@ from __future__ import annotations
 
 from transformers import PreTrainedModel
 
-from effine.export.backbones import (
-    backbone,
-    copy_blocks,
-    copy_linear,
-    copy_module,
-    copy_norm,
-    post_norm_block,
-)
-from effine.export.backbones.bert import MODULES
-from effine.export.encoder import Embeddings, Encoder, norm_and_projection
+from effine.export.backbones import backbone, copy_linear, copy_norm
+from effine.export.backbones.bert import copy_embeddings, copy_layers
+from effine.export.encoder import Encoder, norm_and_projection
 
 
 @backbone("electra")
 def build(network: PreTrainedModel) -> Encoder:
     """Load an ElectraModel, with its projection where the sizes differ."""
     config = network.config
-    embeddings = Embeddings(
-        config.vocab_size,
-        config.max_position_embeddings,
-        config.type_vocab_size,
-        config.embedding_size,
-    )
-    source = network.embeddings
-    copy_module(embeddings.words, source.word_embeddings)
-    copy_module(embeddings.positions, source.position_embeddings)
-    copy_module(embeddings.token_types, source.token_type_embeddings)
-    norm = copy_norm(source.LayerNorm)
+    norm = copy_norm(network.embeddings.LayerNorm)
     narrow = config.embedding_size != config.hidden_size
-    layers, hub_names = copy_blocks(
-        network,
-        [f"encoder.layer.{index}" for index in range(config.num_hidden_layers)],
-        MODULES,
-        lambda: post_norm_block(config),
-    )
+    layers, hub_names = copy_layers(network)
     return Encoder(
         "electra",
-        embeddings,
+        copy_embeddings(network, config.embedding_size),
         norm_and_projection(norm, copy_linear(network.embeddings_project)) if narrow else norm,
         layers,
         max_positions=config.max_position_embeddings,

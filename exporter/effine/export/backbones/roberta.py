@@ -5,14 +5,8 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
-from effine.export.backbones import (
-    backbone,
-    copy_blocks,
-    copy_module,
-    copy_norm,
-    post_norm_block,
-)
-from effine.export.backbones.bert import MODULES
+from effine.export.backbones import backbone, copy_module, copy_norm
+from effine.export.backbones.bert import copy_layers
 from effine.export.encoder import Embeddings, Encoder
 
 
@@ -29,12 +23,7 @@ def build(network: PreTrainedModel) -> Encoder:
     copy_module(embeddings.positions, source.position_embeddings)
     with torch.no_grad():
         embeddings.positions.weight += source.token_type_embeddings.weight[0]
-    layers, hub_names = copy_blocks(
-        network,
-        [f"encoder.layer.{index}" for index in range(config.num_hidden_layers)],
-        MODULES,
-        lambda: post_norm_block(config),
-    )
+    layers, hub_names = copy_layers(network)
     return Encoder(
         config.model_type,
         embeddings,
