@@ -107,6 +107,8 @@ def export(
     data = prepare(chosen.task, chosen.data, chosen.labels, chosen.spare_labels, backbone)
     seqs = choose_seqs(chosen.seq, data.lengths, backbone.max_length)
     task = task_type(max(1, len(data.labels)), chosen.spare_labels)
+    if data.lengths:
+        task.begin_at(data.targets)
     layers = backbone.encoder.depth if method.layered else 0
     plan = _plan(chosen, max(seqs), layers, task, optimizer, progress)
     progress("measuring the frozen head")

@@ -30,6 +30,7 @@ from effine.runtime.run import Settings
 from effine.runtime.trainer import Trainer
 
 SAME_SCORE = 0.01
+MOST_HELD_OUT = 1000
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def run_study(study: Study, results: Path, command: str, notice: Callable[[str],
 def run_grid(
     study: Study, grid: Grid, results: Path, command: str, notice: Callable[[str], None]
 ) -> None:
-    """Try the grid on a held-out fifth of train; test is never read."""
+    """Try the grid on a held-out fifth of train, at most 1,000; test is never read."""
     done = {identity(record) for record in read_records(results)}
     for folder, method in itertools.product(study.folders, study.methods):
         workplace = _Workplace(study, folder, method)
@@ -158,13 +159,18 @@ class _Workplace:
             self._trainer = Trainer(self._artifact(), threads=self.study.threads)
         return self._trainer
 
-    def part(self, seed: int) -> list[Example]:
+    @property
+    def examples(self) -> list[Example]:
         if self._examples is None:
             self._examples = load_examples(self._train, self.study.task)
-        return draw(self._examples, self.study.train_size, self.study.per_class, seed)
+        return self._examples
+
+    def part(self, examples: Sequence[Example], seed: int) -> list[Example]:
+        return draw(examples, self.study.train_size, self.study.per_class, seed)
 
     def held_out_score(self, seed: int, settings: dict[str, Any]) -> float:
-        train, dev = hold_out(self.part(seed), seed)
+        rest, fifth = hold_out(self.examples, seed)
+        train, dev = self.part(rest, seed), draw(fifth, MOST_HELD_OUT, None, seed)
         chosen = {name: value for name, value in settings.items() if name != "recipe"}
         self.trainer.fit(train, seed=seed, **chosen)
         return self._score(self._outputs(dev), self._dataset(dev))
@@ -172,7 +178,7 @@ class _Workplace:
     def compare(self, seed: int) -> dict[str, Any]:
         """Train on the programs and in eager; scores, and the share of equal predictions."""
         torch.set_num_threads(self.study.threads or torch.get_num_threads())
-        train = self.part(seed)
+        train = self.part(self.examples, seed)
         test = load_examples(self._test, self.study.task)[: self.study.max_test]
         data, train_data = self._dataset(test), self._dataset(train)
         self.trainer.fit(train, seed=seed, epochs=self.study.epochs)

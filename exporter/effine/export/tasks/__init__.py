@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -42,6 +43,9 @@ class Task:
         nn.init.normal_(head.weight, std=0.02)
         nn.init.zeros_(head.bias)
         return head
+
+    def begin_at(self, targets: np.ndarray) -> None:
+        """Let later heads start from what the targets [N, ...] of real data tell."""
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss of each example, [B], in tensor code that can be captured."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +21,17 @@ class Regression(Task):
         if spare:
             raise ExportError("--spare-labels: regression has no labels")
         super().__init__(outputs)
+        self.center = 0.0
+
+    def begin_at(self, targets: np.ndarray) -> None:
+        """Start from the mean score, so that the first steps needn't move pieces to reach it."""
+        self.center = float(targets.mean())
+
+    def head(self, hidden: int) -> nn.Linear:
+        """The linear layer from sentence vectors [B, d] to scores [B, 1]."""
+        head = super().head(hidden)
+        nn.init.constant_(head.bias, self.center)
+        return head
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Squared error of logits [B, 1] and labels [B] (float32)."""
