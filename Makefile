@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: setup demo test matrix android-test lint docs benchmarks ort wheel clean
+.PHONY: setup demo test matrix lint docs benchmarks ort wheel clean
 
 setup: $(VENV)/.installed
 
@@ -25,7 +25,9 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: setup demo test matrix android-test lint docs benchmarks ort wheel clean
+# The parity of every method on every architecture; make test takes a part of it.
+matrix: setup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "" tests/export/test_parity.py
 
 lint: setup
 	$(BIN)/ruff check .

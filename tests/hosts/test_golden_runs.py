@@ -1,4 +1,4 @@
-"""The C++ runner replays the golden run of every method, here and on 64-bit ARM."""
+"""The C++ runner, here and on 64-bit ARM, and the Kotlin SDK replay every golden run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import pytest
 from artifacts import Exported
 from effine.export.methods import known_methods
 from effine.export.parity import run_parity
+from effine.runtime.artifact import Artifact
+from effine.runtime.engines import Arrays
+from effine.runtime.engines.jvm import JvmRunner, build_jvm_runner, replay_jvm
 from effine.runtime.engines.native import Runner, build_arm64_runner, build_runner, replay_native
 from effine.runtime.errors import EngineError
 from effine.runtime.parity import compare
+from runners import ANDROID, NATIVE, ROOT, Host
 
 pytest_plugins = "runners"
-ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "tests" / "vectors"
 
 
@@ -23,26 +26,39 @@ def program(built: Runner, name: str) -> Runner:
     return Runner(built.executable.with_name(name), built.emulator)
 
 
+def replay(host: Host, path: Path) -> Arrays:
+    return (replay_jvm if isinstance(host, JvmRunner) else replay_native)(host, path, threads=1)
+
+
+def assert_parity(host: Host, exported: Artifact) -> None:
+    report = compare(exported, replay(host, exported.path), "host")
+    assert report.passed, [check for check in report.checks if not check.passed]
+
+
 @pytest.mark.parametrize(
     ("method", "precision"),
     [*((method, "fp32") for method in known_methods()), ("spartan", "int8"), ("head", "int4")],
 )
 def test_trains_as_pytorch_does(
-    artifact: Exported, runner: Runner, method: str, precision: str
+    artifact: Exported, host: Host, method: str, precision: str
 ) -> None:
-    exported = artifact(method, precision=precision)
-    report = compare(exported, replay_native(runner, exported.path, threads=1), "native")
-    assert report.passed, [check for check in report.checks if not check.passed]
+    assert_parity(host, artifact(method, precision=precision))
 
 
+@pytest.mark.parametrize("engine", ["native", "jvm"])
 def test_accumulates_as_pytorch_does(
-    artifact: Exported, runner: Runner, monkeypatch: pytest.MonkeyPatch
+    artifact: Exported,
+    request: pytest.FixtureRequest,
+    engine: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    request.getfixturevalue({"native": "runner"}.get(engine, engine))
     monkeypatch.chdir(ROOT)
-    reports = run_parity(artifact("head", accumulate=2).path, ["python", "native"], threads=1)
-    for report in reports:
-        assert report.passed, [check for check in report.checks if not check.passed]
-        assert "accumulated: gradients" in [check.name for check in report.checks]
+    path = artifact("head", accumulate=2).path
+    (report,) = run_parity(path, [engine], threads=1)
+    assert report.passed, [check for check in report.checks if not check.passed]
+    assert "accumulated: gradients" in [check.name for check in report.checks]
+    assert (path / "reports" / f"parity-{engine}.json").is_file()
 
 
 @pytest.mark.parametrize(
@@ -51,9 +67,7 @@ def test_accumulates_as_pytorch_does(
 def test_trains_as_pytorch_does_on_arm64(
     artifact: Exported, arm64: Runner, method: str, precision: str
 ) -> None:
-    exported = artifact(method, precision=precision)
-    report = compare(exported, replay_native(arm64, exported.path, threads=1), "arm64")
-    assert report.passed, [check for check in report.checks if not check.passed]
+    assert_parity(arm64, artifact(method, precision=precision))
 
 
 def test_parity_reports_native_and_arm64(
@@ -75,16 +89,18 @@ def test_a_missing_tool_is_named_with_its_packages(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    source = ROOT / "mobile_demo" / "native"
+    monkeypatch.delenv("JAVA_HOME", raising=False)
     with pytest.raises(EngineError, match=r"aarch64-linux-gnu-g\+\+: apt install"):
-        build_arm64_runner(source, tmp_path)
+        build_arm64_runner(NATIVE, tmp_path)
     with pytest.raises(EngineError, match=r"needs a C\+\+17 compiler: install g\+\+ or clang"):
-        build_runner(source, tmp_path)
+        build_runner(NATIVE, tmp_path)
+    with pytest.raises(EngineError, match="needs a JDK: apt install maven openjdk"):
+        build_jvm_runner(ANDROID, tmp_path)
 
 
 def test_a_replay_repeats_itself(artifact: Exported, runner: Runner) -> None:
     path = artifact("head").path
-    first, second = (replay_native(runner, path, threads=1) for _ in range(2))
+    first, second = (replay(runner, path) for _ in range(2))
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from effine.runtime.engines.jvm import JvmRunner
 
-pytest_plugins = "jvm_runner"
+pytest_plugins = "runners"
 VECTORS = Path(__file__).parents[1] / "vectors"
 
 

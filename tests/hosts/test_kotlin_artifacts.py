@@ -21,7 +21,7 @@ from effine.runtime.errors import ArtifactError, EngineError
 from effine.runtime.tensors import read_tensors, write_tensors
 from tiny_artifact import make_artifact, make_manifest
 
-pytest_plugins = "jvm_runner"
+pytest_plugins = "runners"
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from effine.runtime.engines.jvm import JvmRunner
 from effine.runtime.errors import EngineError
 from effine.runtime.tokenize import Tokenizer as Reference
 
-pytest_plugins = "jvm_runner"
+pytest_plugins = "runners"
 TEXTS = 20_000
 RUN = 64
 SENTENCES = (

@@ -1,0 +1,63 @@
+"""The C++ runner for this machine and for 64-bit ARM, and the Kotlin SDK on the JVM.
+
+Each is built once per test session, into the checkout's own folders, so that a later session
+finds it there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from artifacts import shared_folder
+from effine.runtime.engines.jvm import JvmRunner, build_jvm_runner
+from effine.runtime.engines.native import Runner, build_arm64_runner, build_runner
+from effine.runtime.errors import EngineError
+
+ROOT = Path(__file__).parents[2]
+NATIVE = ROOT / "mobile_demo" / "native"
+ANDROID = ROOT / "mobile_demo" / "android"
+
+Host = Runner | JvmRunner
+Built = TypeVar("Built", Runner, JvmRunner)
+
+
+@pytest.fixture(scope="session")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    return _built_once(tmp_path_factory, build_runner, NATIVE, "native")
+
+
+@pytest.fixture(scope="session")
+def arm64(tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    return _built_once(tmp_path_factory, build_arm64_runner, NATIVE, "native-arm64")
+
+
+@pytest.fixture(scope="session")
+def jvm(tmp_path_factory: pytest.TempPathFactory) -> JvmRunner:
+    return _built_once(tmp_path_factory, build_jvm_runner, ANDROID, "jvm")
+
+
+@pytest.fixture(params=["runner", "jvm"])
+def host(request: pytest.FixtureRequest) -> Host:
+    """Each of the two that take the same commands."""
+    return request.getfixturevalue(request.param)
+
+
+def _built_once(
+    factory: pytest.TempPathFactory,
+    build: Callable[[Path, Path], Built],
+    source: Path,
+    name: str,
+) -> Built:
+    with open(shared_folder(factory) / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            return build(source, ROOT / "build" / name)
+        except EngineError as error:
+            if " needs " not in str(error):
+                raise
+            pytest.skip(str(error))

@@ -1,0 +1,88 @@
+"""What the Kotlin SDK has beyond what every host does: texts, evaluation data, predictions."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from artifacts import Exported, intents, pairs, tags
+from commands import write
+from effine.runtime.engines.jvm import JvmRunner
+from effine.runtime.errors import EngineError
+from effine.runtime.tokens import write_tokens
+from effine.runtime.trainer import Trainer
+from runs import SETTINGS, UPDATES, Both
+
+pytest_plugins = "runners"
+
+
+@pytest.fixture
+def head(artifact: Exported, jvm: JvmRunner, tmp_path: Path) -> Both:
+    return Both(artifact("head"), jvm, tmp_path, intents())
+
+
+def test_a_run_from_texts_is_the_same(head: Both, tmp_path: Path) -> None:
+    """Tokenized, weighed and fingerprinted in Kotlin."""
+    head.tokens = write(tmp_path / "data.jsonl", [*head.data, {"text": "", "label": "lamp"}])
+    Trainer(head.artifact, threads=1).fit(head.tokens, checkpoint=head.python, **SETTINGS)
+    head.train_host(**SETTINGS)
+    assert head.same()
+
+
+def test_pairs_from_texts_are_the_same(artifact: Exported, jvm: JvmRunner, tmp_path: Path) -> None:
+    rows = pairs()
+    rows[0] |= {"text": "lamp on " * 20}
+    both = Both(artifact("head", "bert", "pair"), jvm, tmp_path, rows)
+    both.tokens = write(tmp_path / "data.jsonl", rows)
+    both.train_python(**SETTINGS)
+    both.train_host(**SETTINGS)
+    assert both.same()
+
+
+def test_evaluation_data_decide_the_same(head: Both, tmp_path: Path) -> None:
+    """Metrics, the best epoch and the end of patience; a run that is resumed keeps them."""
+    dev, tokens = intents(1)[:10], tmp_path / "dev.tokens"
+    write_tokens(tokens, head.artifact, dev)
+    settings = {"epochs": 6, "head_rate": 0.3, "patience": 2, "seed": 5}
+    Trainer(head.artifact, threads=1).fit(head.data, eval=dev, checkpoint=head.python, **settings)
+    head.train_host("--eval", tokens, **settings)
+    assert head.same()
+    head.train_host("--eval", tokens, "--stop-after", str(UPDATES + 1), **settings)
+    assert not head.same()
+    head.train_host("--eval", tokens, "--resume")
+    assert head.same()
+
+
+def test_predictions_agree(head: Both) -> None:
+    trainer = head.train_python(**SETTINGS)
+    printed = head.host.run(
+        *("predict", head.artifact.path, "--data", head.tokens, "--state", head.python),
+        *("--threads", "1"),
+    )
+    found = [line.split("\t") for line in printed.splitlines()]
+    expected = trainer.predict([row["text"] for row in head.data])
+    assert [label for label, _ in found] == [prediction.label for prediction in expected]
+    np.testing.assert_allclose(
+        [float(share) for _, share in found],
+        [prediction.probabilities[prediction.label or ""] for prediction in expected],
+        rtol=1e-12,
+    )
+
+
+def test_a_run_with_rounded_features_is_refused(head: Both) -> None:
+    head.train_python(stop=3, cache_precision="int8", **SETTINGS)
+    shutil.move(head.python, head.other)
+    with pytest.raises(EngineError, match=r"other\.ckpt: cache_precision 'int8': .* in Python"):
+        head.train_host("--resume")
+
+
+def test_several_labels_from_texts(artifact: Exported, jvm: JvmRunner, tmp_path: Path) -> None:
+    both = Both(artifact("head", "bert", "multilabel"), jvm, tmp_path, tags())
+    both.tokens = write(tmp_path / "data.jsonl", tags())
+    trainer = Trainer(both.artifact, threads=1)
+    trainer.fit(both.tokens, eval=both.tokens, checkpoint=both.python, **SETTINGS)
+    both.train_host("--eval", both.tokens, **SETTINGS)
+    assert both.same()
