@@ -10,6 +10,7 @@ import pytest
 
 from effine.export.bench.subsets import draw, hold_out
 from effine.export.bench.table import as_text, grid_rows, quality_rows
+from effine.export.methods import known_methods
 from effine.runtime.data import Example
 
 COUNTS = {"common": 60, "known": 30, "rare": 10}
@@ -129,14 +130,15 @@ def test_the_frozen_head_beside_a_row_is_that_of_the_same_setting() -> None:
 @pytest.mark.parametrize(("metric", "best"), [("accuracy", 0.75), ("mse", 0.4)])
 def test_the_best_point_of_a_grid_is_the_best_mean(metric: str, best: float) -> None:
     def tried(head_rate: float, *scores: float) -> list[dict[str, Any]]:
-        point = {"piece_rate": 1e-3, "head_rate": head_rate, "epochs": 10, "metric": metric}
-        recipe = head_rate == 1e-2
+        rates = {"piece_rate": recipe.piece_rate, "head_rate": head_rate}
+        point = {**rates, "epochs": recipe.epochs, "metric": metric}
         return [
-            record("grid", "lora", seed, **point, recipe=recipe, score=score)
-            for seed, score in enumerate(scores)
+            record("grid", "lora", seed, **point, score=score) for seed, score in enumerate(scores)
         ]
 
-    (row,) = grid_rows(tried(1e-2, 0.5, 0.7) + tried(1e-1, 0.4, 0.4) + tried(1e-3, 0.9, 0.6))
+    recipe = known_methods()["lora"].recipe
+    others = tried(1e-1, 0.4, 0.4) + tried(1e-3, 0.9, 0.6) + tried(1e-4, 1.0)
+    (row,) = grid_rows(tried(recipe.head_rate, 0.5, 0.7) + others)
     assert row["points"] == 3 and row["recipe"] == pytest.approx(0.6)
     assert row["best"] == pytest.approx(best)
     assert row["head_rate"] == (1e-3 if metric == "accuracy" else 1e-1)

@@ -121,7 +121,6 @@ RECORDS = [
         "piece_rate": 1e-3,
         "head_rate": 1e-2,
         "epochs": 5,
-        "recipe": True,
     },
 ]
 
@@ -164,7 +163,7 @@ def test_the_page_quotes_the_stronger_rival_and_the_newest_record(results: Path)
     (scores,) = rows(page, "snips 200 | accuracy")
     assert scores[5:10] == ["91.00", "91.00", "+0.00", "1.00", "99.9 %"]
     (grid,) = rows(page, "snips 200 | lora")
-    assert grid[2:] == ["1", "0.5000", "0.5000", "0.001", "0.01", "5"]
+    assert grid[2:] == ["1", "1", "-", "0.5000", "-", "0.001", "0.01", "5"]
 
 
 def test_every_plot_is_drawn_and_a_stale_page_or_plot_is_noticed(results: Path) -> None:

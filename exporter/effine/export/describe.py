@@ -32,6 +32,7 @@ def describe(
 ) -> m.Manifest:
     """The manifest without the list of files, which is added when they are written."""
     method, encoder, task = model.method, model.encoder, model.task
+    recipe = task.recipe(method.recipe)
     return m.Manifest.describe(
         effine=version("effine"),
         executorch=version("executorch"),
@@ -59,11 +60,11 @@ def describe(
             optimizer.first_gradient_factor(),
         ),
         recipe=m.Recipe(
-            method.recipe.piece_rate,
-            method.recipe.head_rate,
-            method.recipe.epochs,
-            method.recipe.schedule,
-            method.recipe.warmup,
+            recipe.piece_rate,
+            recipe.head_rate,
+            recipe.epochs,
+            recipe.schedule,
+            recipe.warmup,
             plan.accumulate,
         ),
         shapes=m.Shapes(plan.batch, tuple(seqs)),

@@ -151,7 +151,7 @@ class _Workplace:
         own = tuple(getattr(recipe, name) for name in names)
         tried = itertools.product(grid.piece_rates, grid.head_rates, grid.epochs)
         for point in dict.fromkeys([own, *tried]):
-            yield dict(zip(names, point, strict=True)) | {"recipe": point == own}
+            yield dict(zip(names, point, strict=True))
 
     @property
     def trainer(self) -> Trainer:
@@ -171,8 +171,7 @@ class _Workplace:
     def held_out_score(self, seed: int, settings: dict[str, Any]) -> float:
         rest, fifth = hold_out(self.examples, seed)
         train, dev = self.part(rest, seed), draw(fifth, MOST_HELD_OUT, None, seed)
-        chosen = {name: value for name, value in settings.items() if name != "recipe"}
-        self.trainer.fit(train, seed=seed, **chosen)
+        self.trainer.fit(train, seed=seed, **settings)
         return self._score(self._outputs(dev), self._dataset(dev))
 
     def compare(self, seed: int) -> dict[str, Any]:

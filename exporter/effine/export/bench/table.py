@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from effine.export.bench.records import Record
+from effine.export.methods import known_methods
+from effine.export.tasks import find_task
 
 _IDENTITY = (
     "kind",
@@ -26,6 +28,8 @@ _IDENTITY = (
     "piece_rate",
     "head_rate",
 )
+
+_Point = tuple[float, float, int]
 
 
 def identity(record: Record) -> str:
@@ -67,29 +71,33 @@ def quality_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def grid_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """For each data set and method: the grid's best point and the recipe's score beside it."""
-    grouped: dict[tuple[str, str], dict[tuple[Any, ...], list[Record]]] = {}
+    """For each data set and method: the grid's best point and the recipe's score beside it.
+
+    Points count that were tried with as many seeds as any. The recipe is today's.
+    """
+    grouped: dict[tuple[str, str, str, str], dict[_Point, list[float]]] = {}
     for record in records:
         if record["kind"] == "grid":
+            key = (_data(record), record["task"], record["metric"], record["method"])
             point = (record["piece_rate"], record["head_rate"], record["epochs"])
-            points = grouped.setdefault((_data(record), record["method"]), {})
-            points.setdefault(point, []).append(record)
+            grouped.setdefault(key, {}).setdefault(point, []).append(record["score"])
     rows = []
-    for (data, method), points in grouped.items():
-        scores = {p: float(np.mean([r["score"] for r in found])) for p, found in points.items()}
-        better = min if next(iter(points.values()))[0]["metric"] == "mse" else max
-        best = better(scores, key=lambda point: scores[point])
-        recipe = next((p for p, found in points.items() if found[-1]["recipe"]), None)
+    for (data, task, metric, method), found in grouped.items():
+        seeds = max(map(len, found.values()))
+        scores = {p: float(np.mean(each)) for p, each in found.items() if len(each) == seeds}
+        best = (min if metric == "mse" else max)(scores, key=lambda point: scores[point])
+        recipe = find_task(task).recipe(known_methods()[method].recipe)
         rows.append(
             {
                 "data": data,
                 "method": method,
-                "points": len(points),
+                "points": len(scores),
+                "seeds": seeds,
                 "best": scores[best],
                 "piece_rate": best[0],
                 "head_rate": best[1],
                 "epochs": best[2],
-                "recipe": None if recipe is None else scores[recipe],
+                "recipe": scores.get((recipe.piece_rate, recipe.head_rate, recipe.epochs)),
             }
         )
     return rows

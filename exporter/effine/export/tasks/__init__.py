@@ -6,6 +6,7 @@ task's name (`effine.runtime.metrics`).
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
 from typing import ClassVar
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from effine.export.errors import ExportError
+from effine.export.methods import Recipe
 
 
 class Task:
@@ -27,10 +29,20 @@ class Task:
 
     name: ClassVar[str]
     label_dtype: ClassVar[torch.dtype]
+    rates: ClassVar[tuple[float, float]] = (1.0, 1.0)
+    """Factors on the learning rates of pieces and head in a method's recipe."""
 
     def __init__(self, outputs: int, spare: int = 0) -> None:
         self.outputs = outputs
         self.spare = spare
+
+    @classmethod
+    def recipe(cls, recipe: Recipe) -> Recipe:
+        """A method's recipe as this task takes it."""
+        pieces, head = cls.rates
+        return dataclasses.replace(
+            recipe, piece_rate=recipe.piece_rate * pieces, head_rate=recipe.head_rate * head
+        )
 
     @property
     def label_shape(self) -> tuple[int, ...]:

@@ -58,18 +58,21 @@ def grid_body(records: Sequence[Record]) -> str:
             row["data"],
             row["method"],
             str(row["points"]),
+            str(row["seeds"]),
             "-" if row["recipe"] is None else f"{row['recipe']:.4f}",
             f"{row['best']:.4f}",
+            "-" if row["recipe"] is None else f"{100 * (row['best'] - row['recipe']):.2f}",
             f"{row['piece_rate']:g}",
             f"{row['head_rate']:g}",
             str(row["epochs"]),
         ]
         for row in grid_rows(newest(records, identity))
     ]
-    header = ["data", "method", "points", "recipe", "best", "piece rate", "head rate", "epochs"]
+    header = ["data", "method", "points", "seeds", "recipe", "best", "points apart"]
+    header += ["piece rate", "head rate", "epochs"]
     return (
         "Scores on a held-out fifth of the training data, means over seeds: of each method's "
-        f"recipe, and of the grid's best point.\n\n{table(header, rows)}"
+        f"recipe for the task, and of the grid's best point.\n\n{table(header, rows)}"
     )
 
 
