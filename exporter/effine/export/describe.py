@@ -34,7 +34,7 @@ def describe(
     method, encoder, task = model.method, model.encoder, model.task
     return m.Manifest.describe(
         effine=version("effine"),
-        executorch=version("executorch"),
+        target=programs.target,
         torch=version("torch").split("+")[0],
         name=name,
         method=m.MethodInfo(
