@@ -47,7 +47,8 @@ def lower(kind: str, methods: Mapping[str, Captured], weights: FrozenWeights) ->
         {attribute(name): bias for name, bias in weights.matrices.items()},
         frozenset(map(attribute, weights.tables)),
     )
-    programs, footprints, parts = {}, {}, {}
+    programs, footprints = {}, {}
+    parts: dict[str, bytes] = {}
     for name, captured in methods.items():
         run_passes(captured.graph, sums_as_products=False)
         footprints[name] = footprint(captured.graph)
