@@ -196,7 +196,9 @@ def _permute(writer: Writer, node: Node) -> str:
 
 
 def _slice(writer: Writer, node: Node) -> str:
-    x, axis, start, end, step = (*node.args, *(0, None, None, 1)[len(node.args) - 1 :])
+    x, *given = node.args
+    defaults: list[Any] = [0, None, None, 1]
+    axis, start, end, step = [*given, *defaults[len(given) :]]
     bounds = (start or 0, _TO_THE_END if end is None else end, axis, step)
     return writer.add("Slice", writer.names[x], *(writer.sizes([bound]) for bound in bounds))
 

@@ -83,7 +83,7 @@ private fun Fields.manifest(): Manifest {
 /** The version of ExecuTorch that the programs are for; this SDK runs no others. */
 private fun Fields.executorch(): String {
     get("name").oneOf("xnnpack")
-    get("opset").optional { fail("null") }
+    get("opset").optional<Unit> { fail("null") }
     return get("version").text()
 }
 
