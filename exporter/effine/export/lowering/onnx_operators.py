@@ -196,9 +196,8 @@ def _permute(writer: Writer, node: Node) -> str:
 
 
 def _slice(writer: Writer, node: Node) -> str:
-    x, *given = node.args
-    defaults: list[Any] = [0, None, None, 1]
-    axis, start, end, step = [*given, *defaults[len(given) :]]
+    x, given = node.args[0], list(node.args[1:])
+    axis, start, end, step = given + [0, None, None, 1][len(given) :]
     bounds = (start or 0, _TO_THE_END if end is None else end, axis, step)
     return writer.add("Slice", writer.names[x], *(writer.sizes([bound]) for bound in bounds))
 
