@@ -100,8 +100,8 @@ def shared_folder(factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """A function that exports (method, architecture, task, precision, pooling), or opens what
-    is there.
+    """A function that exports (method, architecture, task, precision, pooling, target), or
+    opens what is there.
 
     With `accumulate`, as many smaller batches make one of the others'.
     For classification with bert, which training is tested on, `head`, `read` and `adapter` have
@@ -117,8 +117,9 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
         precision: str = "fp32",
         accumulate: int = 1,
         pooling: str | None = None,
+        target: str = "xnnpack",
     ) -> Artifact:
-        settings = (method, architecture, task, precision, accumulate, pooling)
+        settings = (method, architecture, task, precision, accumulate, pooling, target)
         path = shared / f"{'-'.join(map(str, settings))}.effine"
         with open(shared / f"{path.name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -139,6 +140,7 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
                 accumulate=accumulate,
                 backbone_precision=precision,
                 pooling=pooling,
+                target=target,
                 out=path,
             )
 

@@ -28,7 +28,7 @@ def make_manifest(**changes: object) -> m.Manifest:
     )
     parts: dict[str, object] = {
         "effine": "0.1.0",
-        "executorch": "1.5.1",
+        "target": m.TargetInfo("xnnpack", "1.5.1"),
         "torch": "2.13.0",
         "name": "größe",
         "method": m.MethodInfo("adapter", {"size": 16, "scale": 0.5, "names": ("a",)}, 2, 1),

@@ -9,7 +9,8 @@ from artifacts import Exported
 from effine.export.backbones import encoder_from
 from effine.export.capture import MASK
 from effine.export.lowering.passes import run_passes
-from effine.export.lowering.xnnpack import FrozenWeights, lower
+from effine.export.lowering.target import FrozenWeights
+from effine.export.lowering.xnnpack import lower
 from effine.export.methods import known_methods, make_method
 from effine.export.model import Model
 from effine.export.optimizers import AdamW
@@ -95,7 +96,7 @@ def test_no_constant_is_a_weight_and_an_operand() -> None:
 @pytest.mark.parametrize("name", ["adapter", "spartan", "read"])
 def test_no_product_is_left_outside_a_delegate(name: str) -> None:
     captured = capture_all(model_of(name), AdamW(), BATCH, [SEQ])
-    lowered = lower(captured["train"], FrozenWeights(frozenset()))
+    lowered = lower("train", captured["train"], FrozenWeights(frozenset()))
     (portable,) = lowered.portable.values()
     slow = ("mm", "linear", "bmm", "gelu", "erf", "layer_norm", "softmax.", "where", "permute")
     left = [op for op in portable if any(part in op for part in slow)]

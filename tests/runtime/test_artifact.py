@@ -14,7 +14,7 @@ import pytest
 from effine.runtime.artifact import Artifact, write_artifact
 from effine.runtime.codec import seal
 from effine.runtime.errors import ArtifactError
-from effine.runtime.manifest import Manifest
+from effine.runtime.manifest import Manifest, TargetInfo
 from effine.runtime.tensors import read_tensors, write_tensors
 from tiny_artifact import PARAMETERS, make_artifact, make_manifest
 
@@ -145,7 +145,7 @@ def test_the_manifest_comes_first(folder: Path) -> None:
 
 @pytest.mark.parametrize("version", ["1.4.0", "1.6.0", "2.5.0", "1.50.0", "1"])
 def test_another_executorch(folder: Path, manifest: Manifest, version: str) -> None:
-    write_artifact(folder, dataclasses.replace(manifest, executorch=version))
+    write_artifact(folder, dataclasses.replace(manifest, target=TargetInfo("xnnpack", version)))
     assert f"made for ExecuTorch {version}" in refused(folder)
 
 

@@ -43,7 +43,7 @@ def test_text_is_exact_and_hashes_itself(manifest: m.Manifest) -> None:
     zeroed = text.replace(loaded["sha256"], "0" * 64)
     assert loaded["sha256"] == hashlib.sha256(zeroed.encode()).hexdigest()
     assert " ".join(loaded) == (
-        "schema effine executorch torch name method backbone task tokens optimizer recipe "
+        "schema effine target torch name method backbone task tokens optimizer recipe "
         "shapes programs state state_id transitions tolerances memory frozen_head files sha256"
     )
 
@@ -177,7 +177,8 @@ def test_json_that_others_might_accept(manifest: m.Manifest, old: str, new: str)
 def test_state_id_follows_what_a_checkpoint_depends_on(manifest: m.Manifest) -> None:
     method, task, backbone = manifest.method_info, manifest.task, manifest.backbone
     replace = dataclasses.replace
-    same = make_manifest(executorch="1.5.9", recipe=replace(manifest.recipe, epochs=9), name="b")
+    onnx = m.TargetInfo("onnx", "1.23.2", 20)
+    same = make_manifest(target=onnx, recipe=replace(manifest.recipe, epochs=9), name="b")
     assert same.state_id == manifest.state_id
     state = (replace(manifest.state[0], group="head"), *manifest.state[1:])
     others = [

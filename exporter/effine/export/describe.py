@@ -35,7 +35,7 @@ def describe(
     recipe = task.recipe(method.recipe)
     return m.Manifest.describe(
         effine=version("effine"),
-        executorch=version("executorch"),
+        target=programs.target,
         torch=version("torch").split("+")[0],
         name=name,
         method=m.MethodInfo(

@@ -34,6 +34,7 @@ def predict_memory(
     precision: str,
     captured: Mapping[str, Mapping[str, Captured]],
     footprints: Mapping[str, Footprint],
+    target: str = "xnnpack",
 ) -> MemoryInfo:
     """The memory of a training run.
 
@@ -42,6 +43,7 @@ def predict_memory(
         precision: of the frozen weights.
         captured: program methods by kind and name.
         footprints: of the methods by name.
+        target: what the programs are for; the peak of xnnpack alone is known.
     """
     backbone = f"backbone_b{1 if model.method.layers_below else batch}_"
     used = [
@@ -56,7 +58,7 @@ def predict_memory(
         "features": max(_size(made.outputs.values()) for made in captured["backbone"].values()),
     }
     peak = _PROCESS + sum(factor * parts[name] for name, factor in _FACTORS.items())
-    return MemoryInfo(**parts, peak=int(peak))
+    return MemoryInfo(**parts, peak=int(peak) if target == "xnnpack" else 0)
 
 
 def estimator(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from effine.export.errors import ExportError
 from effine.runtime.artifact import Artifact
-from effine.runtime.engines.executorch import ExecuTorchEngine
+from effine.runtime.engines import make_engine
 from effine.runtime.engines.jvm import build_jvm_runner, replay_jvm
 from effine.runtime.engines.native import Runner, build_arm64_runner, build_runner, replay_native
 from effine.runtime.parity import (
@@ -28,13 +28,19 @@ def run_parity(path: Path, engines: Sequence[str], threads: int | None) -> list[
     """Replay the golden run on each engine and save the reports into `reports/`.
 
     Raises:
-        ExportError: an engine is unknown.
+        ExportError: an engine is unknown, or runs no programs of the artifact's target.
         EngineError: an engine can't be built or run; the message says what is missing.
     """
     unknown = [name for name in engines if name not in ENGINES]
     if unknown:
         raise ExportError(f"--on {unknown[0]}: not an engine; known: {', '.join(ENGINES)}")
     artifact = Artifact.open(path)
+    others = [name for name in engines if name != "python"]
+    if artifact.manifest.target.name != "xnnpack" and others:
+        raise ExportError(
+            f"--on {others[0]}: runs ExecuTorch programs, and {path} has "
+            f"{artifact.manifest.target.name} programs; use --on python"
+        )
     reports = [ENGINES[name](artifact, threads) for name in engines]
     for report in reports:
         report.save(artifact.path / "reports")
@@ -42,7 +48,7 @@ def run_parity(path: Path, engines: Sequence[str], threads: int | None) -> list[
 
 
 def _python(artifact: Artifact, threads: int | None) -> ParityReport:
-    return check_engine(artifact, ExecuTorchEngine(artifact, threads))
+    return check_engine(artifact, make_engine(artifact, threads))
 
 
 def native_runner() -> Runner:

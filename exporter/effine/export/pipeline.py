@@ -13,6 +13,7 @@ from effine.export.backbones import Backbone, load_backbone
 from effine.export.budget import Plan, within
 from effine.export.describe import describe
 from effine.export.errors import ExportError
+from effine.export.lowering.target import check_target
 from effine.export.memory import estimator
 from effine.export.methods import make_method
 from effine.export.model import Model
@@ -50,6 +51,7 @@ class Settings:
         accumulate: batches whose gradients one update sums up, by default 1.
         optimizer: `adamw` or `sgd`.
         backbone_precision: `fp32`, the default, `int8` or `int4` for the frozen weights.
+        target: `xnnpack`, ExecuTorch programs for phones, or `onnx`, for ONNX Runtime.
         max_memory: bytes that training may take; of the settings above, those that were
             left at None give way.
         seed: seed of the pieces' initial values.
@@ -71,6 +73,7 @@ class Settings:
     weight_decay: float = 0.01
     clip_norm: float = 0.0
     backbone_precision: str | None = None
+    target: str = "xnnpack"
     max_memory: int | None = None
     seed: int = 0
 
@@ -98,7 +101,8 @@ def export(
         DataError: the data can't be used; nothing is left behind.
     """
     chosen = Settings(model=model, **settings)
-    target = _check_target(Path(out or f"{chosen.method}.effine"), force)
+    folder = _check_out(Path(out or f"{chosen.method}.effine"), force)
+    check_target(chosen.target, chosen.backbone_precision, chosen.max_memory)
     method = make_method(chosen.method, chosen.options, chosen.first_layer)
     optimizer = make_optimizer(chosen.optimizer, chosen.weight_decay, chosen.clip_norm)
     task_type = find_task(chosen.task)
@@ -126,11 +130,12 @@ def export(
         seqs,
         precision,
         accumulate=plan.accumulate > 1,
+        target=chosen.target,
         progress=progress,
     )
     progress("writing the artifact")
     manifest = describe(
-        target.stem,
+        folder.stem,
         trained,
         optimizer,
         backbone,
@@ -143,10 +148,10 @@ def export(
         tolerances=recorded.tolerances,
     )
     try:
-        _write(target, manifest, trained, optimizer, backbone, programs, recorded)
+        _write(folder, manifest, trained, optimizer, backbone, programs, recorded)
     except OSError as error:
-        raise ExportError(f"{target}: can't be written: {error.strerror}") from error
-    return Artifact.open(target)
+        raise ExportError(f"{folder}: can't be written: {error.strerror}") from error
+    return Artifact.open(folder)
 
 
 def _plan(
@@ -186,7 +191,7 @@ def _plan(
     return within(chosen.max_memory, wanted, frozenset(fixed), estimate)
 
 
-def _check_target(out: Path, force: bool) -> Path:
+def _check_out(out: Path, force: bool) -> Path:
     target = out.absolute()
     if target.exists() and not force:
         raise ExportError(f"{out}: exists already; choose another --out or pass --force")

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from executorch.devtools import Inspector
 
+from effine.export.errors import ExportError
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines.executorch import load_runtime_program, set_threads
 
@@ -55,7 +56,13 @@ def profile(artifact: Artifact, threads: int | None = None) -> list[Profile]:
 
     The inputs are ones: the kernels' time doesn't depend on the values. ExecuTorch's
     tracing is on, which makes each operator a little slower.
+
+    Raises:
+        ExportError: the programs aren't ExecuTorch's.
     """
+    target = artifact.manifest.target.name
+    if target != "xnnpack":
+        raise ExportError(f"{artifact.path}: --ops times ExecuTorch programs, these are {target}")
     if threads is not None:
         set_threads(threads)
     manifest = artifact.manifest

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import torch
 
 from effine.export.capture import Captured
-from effine.export.lowering.xnnpack import FrozenWeights, Lowered, lower, merge_weights
+from effine.export.lowering.target import FrozenWeights, Lowered, Target, find_target
 from effine.export.memory import predict_memory
 from effine.export.model import Model
 from effine.export.optimizers import Optimizer
 from effine.export.phases import KINDS, capture_all, signature
 from effine.export.precision import FP32, Precision, frozen_matrices, frozen_tables
-from effine.runtime.manifest import MemoryInfo, Program
-
-WEIGHT_FILE = "backbone.ptd"
+from effine.runtime.manifest import MemoryInfo, Program, ProgramMethod, TargetInfo
 
 
 @dataclass(frozen=True)
@@ -27,13 +26,15 @@ class Programs:
     """What lowering produced.
 
     Args:
-        files: file name to content, for the three programs and the shared weights.
+        target: what they are for.
+        files: file name to content, for the programs and the shared weights.
         programs: the manifest's description of each program.
         delegates: delegates of each method.
         portable: operators outside delegates, of each method.
         memory: of a training run.
     """
 
+    target: TargetInfo
     files: dict[str, bytes]
     programs: dict[str, Program]
     delegates: dict[str, int]
@@ -48,6 +49,7 @@ def build_programs(
     seqs: Sequence[int],
     precision: Precision = FP32,
     accumulate: bool = False,
+    target: str = "xnnpack",
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Programs:
     """Capture and lower backbone, train and predict at all shapes.
@@ -57,27 +59,22 @@ def build_programs(
         seqs: ascending sequence lengths.
         precision: of the frozen weights.
         accumulate: also make the two methods that sum up gradients and apply the sums.
+        target: what the programs are for.
         progress: called with a short description of each stage.
     """
+    chosen = find_target(target)
     progress("capturing the programs")
     captured = capture_all(model, optimizer, batch, seqs, accumulate)
     progress("lowering the programs")
-    lowered = _lower_all(captured, _frozen_weights(model, precision))
-    files = {f"{kind}.pte": lowered[kind].program for kind in KINDS}
+    lowered = _lower_all(chosen, captured, _frozen_weights(model, precision))
     footprints = {name: f for kind in KINDS for name, f in lowered[kind].footprints.items()}
-    parts = [lowered[kind].weights for kind in KINDS]
-    files[WEIGHT_FILE] = merge_weights(part for part in parts if part is not None)
     return Programs(
-        files,
-        {
-            kind: Program(
-                f"{kind}.pte", {name: signature(name, c, model) for name, c in methods.items()}
-            )
-            for kind, methods in captured.items()
-        },
+        chosen.describe(),
+        chosen.link(lowered[kind] for kind in KINDS),
+        _describe_programs(model, captured, lowered),
         {name: count for kind in KINDS for name, count in lowered[kind].delegates.items()},
         {name: ops for kind in KINDS for name, ops in lowered[kind].portable.items()},
-        predict_memory(model, optimizer, batch, precision.name, captured, footprints),
+        predict_memory(model, optimizer, batch, precision.name, captured, footprints, target),
     )
 
 
@@ -94,15 +91,26 @@ def _frozen_weights(model: Model, precision: Precision) -> FrozenWeights:
     )
 
 
-_JOBS: tuple[dict[str, dict[str, Captured]], FrozenWeights]
+def _describe_programs(
+    model: Model, captured: Mapping[str, Mapping[str, Captured]], lowered: Mapping[str, Lowered]
+) -> dict[str, Program]:
+    """The programs by the names of their files without the suffix."""
+    methods: dict[str, dict[str, ProgramMethod]] = defaultdict(dict)
+    for kind in KINDS:
+        for name, made in captured[kind].items():
+            methods[lowered[kind].file_of[name]][name] = signature(name, made, model)
+    return {file.partition(".")[0]: Program(file, found) for file, found in methods.items()}
+
+
+_JOBS: tuple[Target, dict[str, dict[str, Captured]], FrozenWeights]
 
 
 def _lower_all(
-    captured: dict[str, dict[str, Captured]], weights: FrozenWeights
+    target: Target, captured: dict[str, dict[str, Captured]], weights: FrozenWeights
 ) -> dict[str, Lowered]:
     """Lower the programs side by side; forked workers see the graphs without copying them."""
     global _JOBS
-    _JOBS = (captured, weights)
+    _JOBS = (target, captured, weights)
     if not sys.platform.startswith("linux"):
         return {kind: _lower_kind(kind) for kind in KINDS}
     by_effort = ("train", "predict", "backbone")
@@ -112,5 +120,5 @@ def _lower_all(
 
 def _lower_kind(kind: str) -> Lowered:
     torch.set_num_threads(1)
-    captured, weights = _JOBS
-    return lower(captured[kind], weights)
+    target, captured, weights = _JOBS
+    return target.lower(kind, captured[kind], weights)

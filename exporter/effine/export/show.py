@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from effine.export.profile import Profile
 from effine.runtime.learner import Prediction
-from effine.runtime.manifest import Manifest
+from effine.runtime.manifest import Manifest, TargetInfo
 from effine.runtime.parity import ParityReport
 from effine.runtime.report import Report
 from effine.runtime.run import Callback, Progress
@@ -104,13 +104,15 @@ def print_manifest(manifest: Manifest) -> None:
         "labels": ", ".join(task.labels),
         "shapes": f"batch {manifest.shapes.batch}, sequences {_listed(manifest.shapes.seqs)}",
         "trained": f"{trained:,} parameters, {manifest.optimizer.name}",
-        "memory": f"{manifest.memory.peak / 1e6:.0f} MB in the native runner (predicted)",
+        "memory": f"{manifest.memory.peak / 1e6:.0f} MB in the native runner (predicted)"
+        if manifest.memory.peak
+        else "",
         "frozen head": "not measured"
         if manifest.frozen_head is None
         else f"{manifest.frozen_head.metric} {manifest.frozen_head.score:.3f} "
         f"({manifest.frozen_head.data})",
-        "made with": f"effine {manifest.effine}, executorch {manifest.executorch}, "
-        f"torch {manifest.torch}",
+        "target": _target(manifest.target),
+        "made with": f"effine {manifest.effine}, torch {manifest.torch}",
         "state id": manifest.state_id,
     }
     for name, value in rows.items():
@@ -180,6 +182,12 @@ def draw_curve(report: Report, manifest: Manifest, path: Path) -> None:
 
 def _metrics(metrics: dict[str, float]) -> str:
     return "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+
+
+def _target(target: TargetInfo) -> str:
+    if target.name == "onnx":
+        return f"onnx {target.version}, opset {target.opset}"
+    return f"{target.name}, executorch {target.version}"
 
 
 def _listed(items: Any) -> str:

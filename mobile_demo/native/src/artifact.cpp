@@ -109,6 +109,10 @@ Artifact parse(const fs::path& folder) {
                 ", the one this runner reads");
   }
   check_manifest(text, manifest.at("sha256").string());
+  const std::string& target = manifest.at("target").at("name").string();
+  if (target != "xnnpack") {
+    throw Error("its programs are for " + target + ", this runner's for xnnpack; export it again");
+  }
   const auto& files = manifest.at("files").object();
   check_files(folder, files);
 

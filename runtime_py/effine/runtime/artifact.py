@@ -55,9 +55,10 @@ class Artifact:
             raise ArtifactError(
                 f"{error.filename or path}: can't be read: {error.strerror or error}"
             ) from error
-        if manifest.executorch.split(".")[:2] != EXECUTORCH.split("."):
+        target = manifest.target
+        if target.name == "xnnpack" and target.version.split(".")[:2] != EXECUTORCH.split("."):
             raise ArtifactError(
-                f"{path}: made for ExecuTorch {manifest.executorch}, this version of effine "
+                f"{path}: made for ExecuTorch {target.version}, this version of effine "
                 f"runs {EXECUTORCH}; export it again"
             )
         return cls(path, manifest)

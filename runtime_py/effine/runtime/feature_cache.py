@@ -21,6 +21,7 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from effine.runtime.artifact import Artifact
+from effine.runtime.engines import WEIGHT_FILES
 from effine.runtime.errors import StateError
 from effine.runtime.packing import Packing
 
@@ -149,10 +150,15 @@ class FeatureCache:
 
 def cache_key(artifact: Artifact, precision: str) -> bytes:
     """Identifies the backbone program with all values it reads, and the precision."""
-    files = artifact.manifest.files
+    manifest = artifact.manifest
+    programs = {
+        program.file
+        for program in manifest.programs.values()
+        if any(name.startswith("backbone_") for name in program.methods)
+    }
     digest = hashlib.sha256()
-    for name in ("backbone.pte", "backbone.ptd"):
-        digest.update(bytes.fromhex(files[name].sha256))
+    for name in (*sorted(programs), WEIGHT_FILES[manifest.target.name]):
+        digest.update(bytes.fromhex(manifest.files[name].sha256))
     digest.update(precision.encode())
     return digest.digest()
 

@@ -62,8 +62,21 @@ class ProgramMethod:
 
 
 @dataclass(frozen=True)
+class TargetInfo:
+    """What the programs are for.
+
+    `version` is that of ExecuTorch or, for ONNX, of the package that wrote the programs;
+    `opset` is the version of the ONNX operators.
+    """
+
+    name: Annotated[str, one_of("xnnpack", "onnx")]
+    version: Text
+    opset: Positive | None = None
+
+
+@dataclass(frozen=True)
 class Program:
-    """An ExecuTorch program and its methods by name."""
+    """A program file and its methods by name; an ONNX program has one."""
 
     file: FileName
     methods: dict[str, ProgramMethod]
@@ -188,7 +201,7 @@ class MemoryInfo:
 
     `activations` are alive within a step, `weights` are the frozen ones that are packed,
     `state` has the parameters and moments, `features` are those of a batch. `peak` predicts
-    the largest resident size of the native runner.
+    the largest resident size of the native runner; it is 0 for ONNX, which that doesn't run.
     """
 
     activations: Count
@@ -221,7 +234,7 @@ class Manifest:
 
     schema: int = SCHEMA
     effine: Text
-    executorch: Text
+    target: TargetInfo
     torch: Text
     name: Text
     method_info: MethodInfo = field(metadata={"key": "method"})
@@ -401,6 +414,8 @@ class Manifest:
             yield "shapes.seqs: not ascending up to tokens.max_length"
         if any(name.startswith("best.") or name == "__metadata__" for name in names):
             yield "state: a name is reserved for files"
+        if (self.target.opset is None) == (self.target.name == "onnx"):
+            yield "target.opset: ONNX programs have one, others none"
         if self.schema != SCHEMA:
             yield f"schema: {self.schema} is unknown to this version"
         yield from self._file_problems()

@@ -14,7 +14,7 @@ from effine.runtime.break_even import Passes
 from effine.runtime.checkpoint import Checkpoint, resume_differences
 from effine.runtime.data import Source
 from effine.runtime.dataset import Dataset, load_dataset
-from effine.runtime.engines import Arrays, Engine
+from effine.runtime.engines import Arrays, Engine, make_engine
 from effine.runtime.errors import CheckpointError
 from effine.runtime.feature_cache import DEFAULT_BOUND
 from effine.runtime.features import FeatureSource
@@ -31,8 +31,8 @@ class Trainer:
 
     Args:
         artifact: the artifact or its directory.
-        engine: what executes the programs; ExecuTorch by default.
-        threads: size of ExecuTorch's thread pool.
+        engine: what executes the programs; by default that of the artifact's target.
+        threads: that run an operator; by default the engine's own choice.
         cache: a file for the feature cache, kept between runs; True for a temporary
             one where it pays, False to recompute features every time.
         cache_bound: largest size of the cache in bytes.
@@ -52,9 +52,7 @@ class Trainer:
         self.artifact = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
         self._manifest = self.artifact.manifest
         if engine is None:
-            from effine.runtime.engines.executorch import ExecuTorchEngine
-
-            engine = ExecuTorchEngine(self.artifact, threads)
+            engine = make_engine(self.artifact, threads)
         features = FeatureSource(self.artifact, engine, cache, cache_bound)
         self._learner = Learner(self.artifact, engine, features)
         self._cancelled = threading.Event()

@@ -91,6 +91,12 @@ from effine.export.errors import ExportError
     help="Of the frozen weights: fp32 by default; int8 is smaller and faster.",
 )
 @click.option(
+    "--target",
+    default="xnnpack",
+    show_default=True,
+    help="xnnpack: ExecuTorch programs; onnx: programs for ONNX Runtime.",
+)
+@click.option(
     "--max-memory",
     type=size,
     help="Most that training may take, such as 150MB; precision, batch and first layer give way "
@@ -140,7 +146,9 @@ def _settings(artifact: Any) -> str:
         f"seq {','.join(map(str, manifest.shapes.seqs))}",
         batch,
         *([f"first layer {first}"] if first is not None else []),
-        f"training takes about {manifest.memory.peak / 1e6:.0f} MB",
+        f"training takes about {manifest.memory.peak / 1e6:.0f} MB"
+        if manifest.memory.peak
+        else f"for {manifest.target.name}",
     )
     return ", ".join(parts)
 

@@ -1,1 +1,1 @@
-"""Lowering: a captured graph becomes an ExecuTorch program."""
+"""Lowering: captured graphs become programs for a target."""

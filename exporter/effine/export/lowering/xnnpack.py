@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,60 +24,31 @@ from executorch.exir.delegate import executorch_call_delegate
 from executorch.exir.passes import MemoryPlanningPass
 from executorch.exir.passes.external_constants_pass import delegate_external_constants_pass_unlifted
 from executorch.extension.flat_tensor.serialize.serialize import FlatTensorSerializer
-from torch import Tensor, fx
+from torch import fx
 
 from effine.export.capture import Captured, attribute
-from effine.export.lowering.footprint import Footprint, footprint
+from effine.export.lowering.footprint import footprint
 from effine.export.lowering.partition import partitioner
 from effine.export.lowering.passes import run_passes
 from effine.export.lowering.quantise import DEQUANTISE, copies_of, quantise
 from effine.export.lowering.shortcuts import shortcuts
+from effine.export.lowering.target import FrozenWeights, Lowered
+from effine.runtime.engines import WEIGHT_FILES
+from effine.runtime.manifest import TargetInfo
 
 WEIGHTS = "backbone"
 
 
-@dataclass(frozen=True)
-class Lowered:
-    """A program and the shared weights that it reads.
-
-    Args:
-        program: the bytes of the .pte file.
-        weights: the bytes of a .ptd file with this program's weights, or None.
-        delegates: XNNPACK delegates of each method.
-        portable: operators left outside delegates, with their count, for each method.
-        footprints: the memory that each method takes.
-    """
-
-    program: bytes
-    weights: bytes | None
-    delegates: dict[str, int]
-    portable: dict[str, dict[str, int]]
-    footprints: dict[str, Footprint]
+def describe() -> TargetInfo:
+    """What the manifest says of the target."""
+    return TargetInfo("xnnpack", version("executorch"))
 
 
-@dataclass(frozen=True)
-class FrozenWeights:
-    """How frozen tensors, given by name, are stored.
-
-    Args:
-        shared: those that go into the shared weight file; other constants stay inside
-            the program.
-        matrices: weights of linear layers that are quantised, with the bias [out] that
-            takes the place of the layer's own, or None.
-        tables: embedding tables that are quantised.
-        bits: of the matrices.
-    """
-
-    shared: frozenset[str]
-    matrices: Mapping[str, Tensor | None] = field(default_factory=dict)
-    tables: frozenset[str] = frozenset()
-    bits: int = 8
-
-
-def lower(methods: Mapping[str, Captured], weights: FrozenWeights) -> Lowered:
+def lower(kind: str, methods: Mapping[str, Captured], weights: FrozenWeights) -> Lowered:
     """Lower captured graphs into one program with a method for each.
 
     Args:
+        kind: names the program.
         methods: method name to captured graph.
     """
     matrices = {attribute(name): bias for name, bias in weights.matrices.items()}
@@ -113,16 +84,26 @@ def lower(methods: Mapping[str, Captured], weights: FrozenWeights) -> Lowered:
             )
         )
     graphs = {name: manager.exported_program(name).graph for name in methods}
+    file = f"{kind}.pte"
     return Lowered(
-        manager.buffer,
+        {file: manager.buffer},
         _weights(manager),
+        dict.fromkeys(methods, file),
+        footprints,
         {name: _count_delegates(graph) for name, graph in graphs.items()},
         {name: _count_portable(graph) for name, graph in graphs.items()},
-        footprints,
     )
 
 
-def merge_weights(parts: Iterable[bytes]) -> bytes:
+def link(parts: Iterable[Lowered]) -> dict[str, bytes]:
+    """The programs as they are, and one file with all weights."""
+    lowered = list(parts)
+    files = {name: content for part in lowered for name, content in part.programs.items()}
+    weights = _merge_weights(part.weights for part in lowered if part.weights is not None)
+    return files | {WEIGHT_FILES["xnnpack"]: weights}
+
+
+def _merge_weights(parts: Iterable[bytes]) -> bytes:
     """One weight file with the union of what several programs need, each tensor once."""
     serializer = FlatTensorSerializer()
     union = NamedDataStore()

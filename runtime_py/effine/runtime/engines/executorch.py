@@ -11,10 +11,9 @@ import numpy as np
 import torch
 
 from effine.runtime.artifact import Artifact
-from effine.runtime.engines import Arrays
+from effine.runtime.engines import WEIGHT_FILES, Arrays, ordered_inputs
 from effine.runtime.errors import EngineError
 from effine.runtime.manifest import Program as ProgramInfo
-from effine.runtime.manifest import ProgramMethod
 
 
 @contextmanager
@@ -55,7 +54,7 @@ class ExecuTorchEngine:
     def run(self, method: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """Execute a program method; see `Engine.run`."""
         spec = self._artifact.manifest.method(method)
-        arguments = [torch.from_numpy(array) for array in _check(method, spec, inputs)]
+        arguments = [torch.from_numpy(array) for array in ordered_inputs(method, spec, inputs)]
         loaded = self._methods.get(method) or self._load(method)
         try:
             outputs = loaded.execute(arguments)
@@ -89,7 +88,7 @@ def load_runtime_program(
     """
     return Runtime.get().load_program(
         artifact.file(program.file),
-        data_path=artifact.file("backbone.ptd"),
+        data_path=artifact.file(WEIGHT_FILES["xnnpack"]),
         verification=Verification.InternalConsistency,
         enable_etdump=trace,
     )
@@ -99,19 +98,3 @@ def set_threads(count: int) -> None:
     """Set the size of ExecuTorch's process-wide thread pool."""
     with _silent_stderr():
         portable_lib._unsafe_reset_threadpool(count)
-
-
-def _check(method: str, spec: ProgramMethod, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """The inputs in program order; a wrong shape would abort inside the runtime."""
-    ordered = []
-    for wanted in spec.inputs:
-        array = inputs.get(wanted.name)
-        if array is None:
-            raise EngineError(f"{method}: input {wanted.name} is missing")
-        if array.shape != tuple(wanted.shape) or array.dtype != wanted.dtype:
-            raise EngineError(
-                f"{method}: input {wanted.name} is {array.dtype}{list(array.shape)}, "
-                f"expected {wanted.dtype}{list(wanted.shape)}"
-            )
-        ordered.append(np.ascontiguousarray(array))
-    return ordered

@@ -56,7 +56,7 @@ private fun Fields.manifest(): Manifest {
     val manifest = Manifest(
         name = get("name").text(),
         effine = get("effine").text(),
-        executorch = get("executorch").text(),
+        executorch = get("target").fields { executorch() },
         method = method.fields { methodName() },
         layersBelow = method.fields { layersBelow() },
         task = task.fields { task() },
@@ -78,6 +78,13 @@ private fun Fields.manifest(): Manifest {
     )
     checkWhole(manifest, methods)
     return manifest
+}
+
+/** The version of ExecuTorch that the programs are for; this SDK runs no others. */
+private fun Fields.executorch(): String {
+    get("name").oneOf("xnnpack")
+    get("opset").optional<Unit> { fail("null") }
+    return get("version").text()
 }
 
 private fun Fields.stateTensor(): StateTensor {
