@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from effine.export.errors import ExportError
-from effine.runtime.data import Example
+from effine.runtime.examples import Example
 
 HELD_OUT = 5
 
