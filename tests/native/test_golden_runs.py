@@ -35,6 +35,18 @@ def test_trains_as_pytorch_does(
     assert report.passed, [check for check in report.checks if not check.passed]
 
 
+@pytest.mark.parametrize("task", ["token-classification", "question-answering"])
+def test_tasks_on_tokens_are_replayed_but_not_trained(
+    artifact: Exported, runner: Runner, tmp_path: Path, task: str
+) -> None:
+    exported = artifact("head", "bert", task)
+    report = compare(exported, replay_native(runner, exported.path, threads=1), "native")
+    assert report.passed, [check for check in report.checks if not check.passed]
+    options = ("--data", tmp_path / "none.tokens", "--out", tmp_path / "a.ckpt")
+    with pytest.raises(EngineError, match=f"task {task} can be replayed here but not trained yet"):
+        runner.run("train", exported.path, *options)
+
+
 def test_accumulates_as_pytorch_does(
     artifact: Exported, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,7 @@ class Settings:
         method: the tuning method.
         options: the method's own options by name.
         first_layer: the first block (1-based) that gets pieces; blocks below stay frozen.
-        task: `classification`, `multilabel`, `regression` or `token-classification`.
+        task: a task's name, see `effine.export.tasks`.
         data: training data that sets labels, lengths and the golden run.
         labels: a file with one label a line; makes data unnecessary.
         spare_labels: rows of the head that a device may claim for new labels.

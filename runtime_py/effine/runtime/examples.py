@@ -13,6 +13,14 @@ _SHOWN = 80
 
 
 @dataclass(frozen=True)
+class Answer:
+    """A part of a context, and the character that it starts at."""
+
+    text: str
+    start: int
+
+
+@dataclass(frozen=True)
 class Example:
     """One text or pair of texts with what is to be learned from it.
 
@@ -23,6 +31,7 @@ class Example:
         labels: those that apply, perhaps none, for multilabel.
         words: the text as words, for token-classification.
         tags: a tag for each word.
+        answers: what is right for question-answering, where text_b is the context of text.
         origin: the file and line, named in errors.
     """
 
@@ -33,6 +42,7 @@ class Example:
     labels: tuple[str, ...] | None = None
     words: tuple[str, ...] | None = None
     tags: tuple[str, ...] | None = None
+    answers: tuple[Answer, ...] | None = None
     origin: str = field(default="", compare=False)
 
 
@@ -102,7 +112,8 @@ def fingerprint(examples: Iterable[Example]) -> str:
     Hashed are, for each example, text, text_b, label and score: a byte 0 for what is
     absent; otherwise a byte 1 and, for strings, the number of UTF-8 bytes as uint64 and
     these bytes, for a score its float64; then, for each of labels, words and tags that the
-    example has, their number as uint64 and each like the other strings; all little-endian.
+    example has, their number as uint64 and each like the other strings; then its answers, if it
+    has any, in the same way and each with its start as uint64; all little-endian.
     """
     digest = hashlib.sha256()
     for example in examples:
@@ -115,6 +126,10 @@ def fingerprint(examples: Iterable[Example]) -> str:
                 digest.update(struct.pack("<Q", len(values)))
                 for value in values:
                     digest.update(_hashed(value))
+        if example.answers is not None:
+            digest.update(struct.pack("<Q", len(example.answers)))
+            for answer in example.answers:
+                digest.update(_hashed(answer.text) + struct.pack("<Q", answer.start))
     return digest.hexdigest()
 
 

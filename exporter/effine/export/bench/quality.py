@@ -22,7 +22,7 @@ from effine.export.bench.table import identity
 from effine.export.errors import ExportError
 from effine.export.pipeline import export
 from effine.runtime.artifact import Artifact
-from effine.runtime.data import load_examples
+from effine.runtime.data import as_examples
 from effine.runtime.dataset import Dataset, load_dataset
 from effine.runtime.examples import Example
 from effine.runtime.predictions import Prediction
@@ -38,7 +38,7 @@ class Study:
     """What to train on what.
 
     Args:
-        folders: data sets, each a folder with train.jsonl and test.jsonl or dev.jsonl.
+        folders: data sets, each a folder as `parts_of` takes it.
         train_size, per_class: the part of train to use, drawn by the run's seed.
         max_test: use only the first so many test examples.
         source: the backbone.
@@ -165,7 +165,7 @@ class _Workplace:
 
     def part(self, seed: int) -> list[Example]:
         if self._examples is None:
-            self._examples = load_examples(self._train, self.study.task)
+            self._examples = as_examples(self._train, self.study.task)
         return draw(self._examples, self.study.train_size, self.study.per_class, seed)
 
     def held_out_score(self, seed: int, settings: dict[str, Any]) -> float:
@@ -178,7 +178,7 @@ class _Workplace:
         """Train on the programs and in eager; scores, and the share of equal predictions."""
         torch.set_num_threads(self.study.threads or torch.get_num_threads())
         train = self.part(seed)
-        test = load_examples(self._test, self.study.task)[: self.study.max_test]
+        test = as_examples(self._test, self.study.task)[: self.study.max_test]
         data, train_data = self._dataset(test), self._dataset(train)
         self.trainer.fit(train, seed=seed, epochs=self.study.epochs)
         artifact = self.trainer.artifact

@@ -27,6 +27,9 @@ class Task:
     Args:
         outputs: the number of the head's rows in use.
         spare: rows beyond them that a device may claim for labels of its own.
+
+    Raises:
+        ExportError: there are spare rows in a task without labels.
     """
 
     name: ClassVar[str]
@@ -39,6 +42,8 @@ class Task:
     """Whether the packaged sentences are data for the task."""
 
     def __init__(self, outputs: int, spare: int = 0) -> None:
+        if spare and not find_runtime_task(self.name).labelled:
+            raise ExportError(f"--spare-labels: {self.name} has no labels")
         self.outputs = outputs
         self.spare = spare
 

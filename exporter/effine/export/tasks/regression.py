@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from effine.export.errors import ExportError
 from effine.export.tasks import Task, task
 from effine.runtime.examples import Example
 
@@ -20,11 +19,6 @@ class Regression(Task):
 
     name = "regression"
     label_dtype = torch.float32
-
-    def __init__(self, outputs: int = 1, spare: int = 0) -> None:
-        if spare:
-            raise ExportError("--spare-labels: regression has no labels")
-        super().__init__(outputs)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Squared error of logits [B, 1] and labels [B] (float32)."""

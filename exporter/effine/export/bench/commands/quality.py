@@ -31,7 +31,8 @@ from effine.export.errors import ExportError
     type=FOLDER,
     multiple=True,
     required=True,
-    help="Folder with train.jsonl and test.jsonl or dev.jsonl; may be repeated.",
+    help="Folder with train.jsonl and test.jsonl or dev.jsonl, or with one .json in SQuAD's "
+    "format, which is split by article; may be repeated.",
 )
 @methods_option("head,adapter,lora,spartan,read")
 @model_option
