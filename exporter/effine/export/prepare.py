@@ -76,7 +76,7 @@ def prepare(
     exported, known = find_task(task), find_runtime_task(task)
     if labels is not None and not known.labelled:
         raise ExportError(f"--labels: --task {task} has no labels")
-    if data is None and labels is None and known.labelled and not exported.samples:
+    if data is None and labels is None and known.labelled and not exported.has_samples:
         raise ExportError(f"--task {task}: has no sample data; give --data or --labels")
     stand_in = data is None and (labels is not None or not known.labelled)
     names = read_labels(labels) if labels else []

@@ -216,7 +216,8 @@ class Trainer:
     def predict(self, data: Source) -> list[Prediction]:
         """Predictions for texts, examples or a file, in order.
 
-        For token-classification a text is split at whitespace; its words can be given instead.
+        For token-classification a text is split at whitespace, or given as a list of words; for
+        question-answering each item is a mapping with `question` and `context`.
         """
         return self._learner.predictions(
             load_dataset(self.artifact, data, self.labels, labelled=False)

@@ -38,7 +38,7 @@ class Task:
     """The pooling that the task needs; None leaves it to the user and the backbone."""
     fewest: ClassVar[int] = 2
     """How many labels, spare ones included, there must be at least where there are labels."""
-    samples: ClassVar[bool] = False
+    has_samples: ClassVar[bool] = False
     """Whether the packaged sentences are data for the task."""
 
     def __init__(self, outputs: int, spare: int = 0) -> None:

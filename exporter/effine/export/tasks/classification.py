@@ -21,7 +21,7 @@ class Classification(Task):
 
     name = "classification"
     label_dtype = torch.int64
-    samples = True
+    has_samples = True
 
     def head(self, hidden: int) -> nn.Linear:
         """The linear head, spare rows switched off by their bias."""

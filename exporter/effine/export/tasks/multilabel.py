@@ -21,7 +21,7 @@ class MultiLabel(Classification):
     name = "multilabel"
     label_dtype = torch.float32
     fewest = 1
-    samples = False
+    has_samples = False
 
     def label_shape(self, seq: int) -> tuple[int, ...]:
         """A 1 or 0 for each row of the head."""

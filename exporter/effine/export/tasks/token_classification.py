@@ -26,7 +26,7 @@ class TokenClassification(Classification):
 
     name = "token-classification"
     pooling = ALL_TOKENS
-    samples = False
+    has_samples = False
 
     def label_shape(self, seq: int) -> tuple[int, ...]:
         """A label for each token; `IGNORED` where there is none."""
