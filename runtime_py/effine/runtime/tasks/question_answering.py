@@ -174,10 +174,12 @@ def exact_match(found: str, answer: str) -> float:
 
 
 def token_f1(found: str, answer: str) -> float:
-    """F1 of the words of both normal forms as bags; 0 if they share none."""
+    """F1 of the words of both normal forms as bags; if one has none, whether both have none."""
     a, b = normalised(found).split(), normalised(answer).split()
+    if not a or not b:
+        return float(a == b)
     shared = sum((Counter(a) & Counter(b)).values())
-    return 2 * shared / max(1, len(a) + len(b))
+    return 2 * shared / (len(a) + len(b))
 
 
 def spans_of(tokens: Tokens) -> np.ndarray:
