@@ -65,7 +65,7 @@ def test_a_file_of_labels_replaces_data(backbone: Backbone, tmp_path: Path) -> N
     targets = made.samples(64).labels
     assert targets.shape[1] == 3 and 0 < targets[:, :2].mean() < 0.5
     with pytest.raises(DataError, match="unknown label 'lamp'"):
-        prepare("multilabel", tags(), file, 0, backbone)
+        prepare("multilabel", tags(), file, 0, backbone).samples(64)
 
 
 def test_without_data_or_labels_there_is_nothing_to_learn(backbone: Backbone) -> None:

@@ -132,7 +132,7 @@ def test_labels_come_from_the_data(backbone: Backbone, tmp_path: Path) -> None:
     assert made.labels == ["O", "B-x", "I-x"] and made.lengths == []
     assert {tag for example in made.examples for tag in example.tags or ()} == set(made.labels)
     with pytest.raises(DataError, match="unknown label 'B-lamp'"):
-        prepare(TASK, slots(), file, 0, backbone)
+        prepare(TASK, slots(), file, 0, backbone).samples(16)
 
 
 def test_what_the_task_has_no_use_for_is_refused(tmp_path: Path, tiny: dict[str, Path]) -> None:

@@ -101,8 +101,10 @@ def prepare(
         [],
         examples[0].text_b is not None,
     )
-    tokens = made.samples(backbone.max_length).tokens
-    return made if stand_in else replace(made, lengths=[len(t.ids) for t in tokens])
+    if stand_in:
+        return made
+    whole = known.samples(examples, made.tokenizer, backbone.max_length)
+    return replace(made, lengths=[len(tokens.ids) for tokens in whole.tokens])
 
 
 def measure_frozen_head(

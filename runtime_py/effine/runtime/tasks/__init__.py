@@ -137,7 +137,9 @@ class Task:
         Raises:
             DataError: the task has no label for each example.
         """
-        raise DataError(f"class weights: task '{self.name}' has no label for each example")
+        raise DataError(
+            f"--class-weights: task '{self.name}' has no label for each example; leave it out"
+        )
 
     def evaluate(
         self, outputs: Sequence[np.ndarray], samples: Samples, labels: Sequence[str]
