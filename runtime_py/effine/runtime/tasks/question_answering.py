@@ -123,7 +123,7 @@ class QuestionAnswering(Task):
             made = list(_windows(encoding, max_length))
             windows += made
             owners += [index] * len(made)
-        targets = np.zeros(len(windows), np.float32)
+        targets: np.ndarray = np.zeros(len(windows), np.float32)
         if labels is not None:
             targets = np.full((len(windows), 2, max_length), -1, np.float32)
             for target, window, owner in zip(targets, windows, owners, strict=True):
