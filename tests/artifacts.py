@@ -74,7 +74,36 @@ def tags() -> Rows:
     ]
 
 
-DATA = {"classification": intents, "regression": scores, "pair": pairs, "multilabel": tags}
+def slots() -> Rows:
+    """The same texts as words, with tags that the words themselves tell."""
+    marks = {thing: f"B-{thing}" for thing in THINGS}
+    marks |= {"later": "B-time", "today": "I-time", "small": "B-place", "kitchen": "I-place"}
+    words = [row["text"].split() for row in intents()]
+    return [{"tokens": text, "tags": [marks.get(word, "O") for word in text]} for text in words]
+
+
+def questions() -> Rows:
+    """Where is the thing? Behind its name in the context."""
+    places = ("kitchen", "hall", "attic", "garden")
+    return [
+        {
+            "question": f"where is the {thing}",
+            "context": f"the {thing} is in {place} {tail}",
+            "answers": [{"text": place, "start": len(f"the {thing} is in ")}],
+        }
+        for thing, place in itertools.product(THINGS, places)
+        for tail in TAILS[:2]
+    ]
+
+
+DATA = {
+    "classification": intents,
+    "regression": scores,
+    "pair": pairs,
+    "multilabel": tags,
+    "token-classification": slots,
+    "question-answering": questions,
+}
 
 
 class Recorder:
@@ -105,8 +134,9 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
 
     With `accumulate`, as many smaller batches make one of the others'.
     For classification with bert, which training is tested on, `head`, `read` and `adapter` have
-    two sequence lengths and `head` has two spare labels; `multilabel` has one. Regression is on
-    one layer to save time, but for `read`, which walks over the layers.
+    two sequence lengths and `head` has two spare labels; `multilabel` has one, and
+    `token-classification` has one and two lengths. Regression is on one layer to save time,
+    but for `read`, which walks over the layers.
     """
     shared = shared_folder(tmp_path_factory)
 
@@ -127,14 +157,16 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
                 return Artifact.open(path)
             shallow = task == "regression" and method != "read"
             plain = (architecture, task, precision) != ("bert", "classification", "fp32")
-            spare = 2 if method == "head" and not plain else int(task == "multilabel")
+            tokens = task == "token-classification"
+            spare = 2 if method == "head" and not plain else int(tokens or task == "multilabel")
+            one = not tokens and (plain or method not in ("head", "read", "adapter"))
             return _quietly(
                 export,
                 str(tiny[f"{architecture}-shallow" if shallow else architecture]),
                 method=method,
                 task="classification" if task == "pair" else task,
                 data=DATA[task](),
-                seq="16" if plain or method not in ("head", "read", "adapter") else "8,16",
+                seq="16" if one else "8,16",
                 spare_labels=spare,
                 batch=BATCH // accumulate,
                 accumulate=accumulate,

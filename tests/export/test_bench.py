@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from artifacts import Exported, intents, scores
+from artifacts import Exported, intents, questions, scores, slots
 from commands import good, refused, run, write
 from effine.export import pipeline, samples
 from effine.export.backbones import encoder_from
@@ -116,6 +116,46 @@ def test_scores(tiny: dict[str, Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("exported")
+def test_tags(tiny: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "slots"
+    folder.mkdir()
+    for name in ("train.jsonl", "test.jsonl"):
+        write(folder / name, slots())
+    task = ("--task", "token-classification")
+    more = (*task, "--methods", "head", "--seeds", 0, "--epochs", 3)
+    (row,) = quality(folder, tiny["bert"], *more, "--train-size", 20)
+    assert row["metric"] == "entity_f1" and row["equal_predictions"] >= 0.998
+    assert abs(row["difference"]) <= 0.02 < row["effine"]
+    message = refused("bench", "quality", "--data", folder, *task, "--per-class", 2)
+    assert message == "--per-class: --task token-classification has no class for each example"
+
+
+@pytest.mark.usefixtures("exported")
+def test_questions_by_article(tiny: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "asked"
+    folder.mkdir()
+    paragraphs = [
+        {
+            "context": row["context"],
+            "qas": [
+                {
+                    "question": row["question"],
+                    "answers": [{"text": a["text"], "answer_start": a["start"]}],
+                }
+                for a in row["answers"]
+            ],
+        }
+        for row in questions()
+    ]
+    articles = [{"paragraphs": paragraphs[index::5]} for index in range(5)]
+    (folder / "asked.json").write_text(json.dumps({"data": articles}))
+    more = ("--task", "question-answering", "--methods", "head", "--seeds", 0, "--epochs", 2)
+    (row,) = quality(folder, tiny["bert"], *more)
+    assert row["metric"] == "f1" and row["equal_predictions"] >= 0.95
+    assert abs(row["difference"]) <= 0.1
+
+
+@pytest.mark.usefixtures("exported")
 def test_the_grid_never_reads_the_test_data(tiny: dict[str, Path], folder: Path) -> None:
     (folder / "dev.jsonl").write_text("not data")
     more = ("--grid", "--methods", "head", "--seeds", "0,1", "--piece-rates", "1e-2")
@@ -147,7 +187,7 @@ def test_wrong_settings_are_refused_before_anything_runs(folder: Path, tmp_path:
     letter = tmp_path / "letter.txt"
     letter.write_text("dear reader\n")
     for more, message in (
-        (("--task", "poetry"), "'poetry' is not one of"),
+        (("--task", "poetry"), "task 'poetry' is unknown; use one of"),
         (("--metric", "mse"), "--metric mse: choose from accuracy, macro_f1"),
         (("--methods", "head,magic"), "magic: not a method; known: adapter"),
         (("--seeds", "one"), "expected whole numbers from 0"),

@@ -11,7 +11,7 @@ import pytest
 from effine.export.bench.subsets import draw, hold_out
 from effine.export.bench.table import as_text, grid_rows, quality_rows
 from effine.export.methods import known_methods
-from effine.runtime.data import Example
+from effine.runtime.examples import Example
 
 COUNTS = {"common": 60, "known": 30, "rare": 10}
 

@@ -51,9 +51,10 @@ def test_the_captured_loss_equals_pytorchs_with_gradients() -> None:
 def test_labels_come_from_the_data_and_spare_rows_are_zero(backbone: Backbone) -> None:
     made = prepare("multilabel", tags(), None, 2, backbone)
     assert made.labels == sorted(THINGS)
-    assert made.targets.shape == (len(tags()), 5) and made.targets.dtype == np.float32
-    assert made.targets.sum() == sum(len(row["labels"]) for row in tags())
-    assert not made.targets[:, 3:].any()
+    targets = made.samples(64).labels
+    assert targets.shape == (len(tags()), 5) and targets.dtype == np.float32
+    assert targets.sum() == sum(len(row["labels"]) for row in tags())
+    assert not targets[:, 3:].any()
 
 
 def test_a_file_of_labels_replaces_data(backbone: Backbone, tmp_path: Path) -> None:
@@ -61,9 +62,10 @@ def test_a_file_of_labels_replaces_data(backbone: Backbone, tmp_path: Path) -> N
     file.write_text("urgent\nspam\n")
     made = prepare("multilabel", None, file, 1, backbone)
     assert made.labels == ["urgent", "spam"] and made.lengths == []
-    assert made.targets.shape[1] == 3 and 0 < made.targets[:, :2].mean() < 0.5
+    targets = made.samples(64).labels
+    assert targets.shape[1] == 3 and 0 < targets[:, :2].mean() < 0.5
     with pytest.raises(DataError, match="unknown label 'lamp'"):
-        prepare("multilabel", tags(), file, 0, backbone)
+        prepare("multilabel", tags(), file, 0, backbone).samples(64)
 
 
 def test_without_data_or_labels_there_is_nothing_to_learn(backbone: Backbone) -> None:
@@ -79,7 +81,7 @@ def test_the_frozen_head_ignores_spare_rows(backbone: Backbone) -> None:
     scores = []
     for spare in (0, 2):
         made = prepare("multilabel", tags(), None, spare, backbone)
-        head = measure_frozen_head(backbone, make_task("multilabel", 3, spare), made)
+        head = measure_frozen_head(backbone, make_task("multilabel", 3, spare), made, 64)
         assert head is not None and head.metric == "micro_f1"
         scores.append(head.score)
     assert scores[0] == pytest.approx(scores[1], abs=0.1) and scores[0] > 0.5

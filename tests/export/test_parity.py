@@ -42,6 +42,7 @@ MATRIX = [
     ("adapter", "roberta", "pair"),
     ("adapter", "bert", "multilabel"),
     ("head", "bert", "multilabel"),
+    *itertools.product(known_methods(), ("bert",), ("token-classification", "question-answering")),
 ]
 QUANTISED = [
     *((name, "bert", "int8") for name in known_methods()),

@@ -45,6 +45,17 @@ def test_trains_as_pytorch_does(
     assert_parity(host, artifact(method, precision=precision))
 
 
+@pytest.mark.parametrize("task", ["token-classification", "question-answering"])
+def test_tasks_on_tokens_are_replayed_but_not_trained(
+    artifact: Exported, runner: Runner, tmp_path: Path, task: str
+) -> None:
+    exported = artifact("head", "bert", task)
+    assert_parity(runner, exported)
+    options = ("--data", tmp_path / "none.tokens", "--out", tmp_path / "a.ckpt")
+    with pytest.raises(EngineError, match=f"task {task} can be replayed here but not trained yet"):
+        runner.run("train", exported.path, *options)
+
+
 @pytest.mark.parametrize("engine", ["native", "jvm"])
 def test_accumulates_as_pytorch_does(
     artifact: Exported,

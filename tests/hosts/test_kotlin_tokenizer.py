@@ -13,9 +13,9 @@ import pytest
 from tokenizers import AddedToken, Encoding, Tokenizer, models, pre_tokenizers, processors, trainers
 
 from effine.export.backbones import packaged_minilm
-from effine.runtime.data import Example
 from effine.runtime.engines.jvm import JvmRunner
 from effine.runtime.errors import EngineError
+from effine.runtime.examples import Example
 from effine.runtime.tokenize import Tokenizer as Reference
 
 pytest_plugins = "runners"

@@ -6,14 +6,9 @@ import os
 import numpy as np
 import pytest
 
-from effine.runtime.data import (
-    Example,
-    as_examples,
-    fingerprint,
-    load_examples,
-    read_labels,
-)
+from effine.runtime.data import as_examples, load_examples, read_labels
 from effine.runtime.errors import DataError, EffineError
+from effine.runtime.examples import Example, fingerprint
 
 CLASSES = "classification"
 SCORES = "regression"

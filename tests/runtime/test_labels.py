@@ -3,8 +3,9 @@ import pytest
 from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.utils.class_weight import compute_sample_weight
 
-from effine.runtime.data import Example, load_examples
+from effine.runtime.data import load_examples
 from effine.runtime.errors import DataError
+from effine.runtime.examples import Example
 from effine.runtime.labels import (
     balanced_weights,
     encode_label_sets,

@@ -4,7 +4,14 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score
 
 from effine.runtime.errors import EffineError
-from effine.runtime.metrics import evaluate, macro_f1, main_metric, pearson, spearman
+from effine.runtime.metrics import macro_f1, pearson, spearman
+from effine.runtime.tasks import Samples, find_task
+
+
+def evaluate(task, outputs, labels):
+    count = len(outputs)
+    samples = Samples([None] * count, [None] * count, np.arange(count), labels, 0)
+    return find_task(task).evaluate(list(outputs), samples, [])
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -67,9 +74,10 @@ def test_correlations_of_degenerate_data(correlation):
     assert correlation(-rising, rising) == pytest.approx(-1.0)
 
 
-def test_main_metric():
-    assert main_metric("classification") == "accuracy"
-    assert main_metric("multilabel") == "micro_f1"
-    assert main_metric("regression") == "pearson"
+def test_the_main_metric_is_the_first():
+    assert find_task("classification").metrics[0] == "accuracy"
+    assert find_task("multilabel").metrics[0] == "micro_f1"
+    assert find_task("regression").metrics[0] == "pearson"
+    assert find_task("token-classification").metrics[0] == "entity_f1"
     with pytest.raises(EffineError, match="'ranking' is unknown; use one of classification"):
-        main_metric("ranking")
+        find_task("ranking")

@@ -8,8 +8,8 @@ import pytest
 import tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from effine.runtime.data import Example
 from effine.runtime.errors import ArtifactError
+from effine.runtime.examples import Example
 from effine.runtime.tokenize import Tokenizer, Tokens, pad
 from networks import small_tokenizer
 

@@ -12,60 +12,80 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from effine.export.encoder import Encoder
+from effine.export.backbones import Backbone
+from effine.export.encoder import ALL_TOKENS, Encoder
 from effine.export.tasks import Task
-from effine.runtime.metrics import evaluate, main_metric
-from effine.runtime.tokenize import Tokens, pad
+from effine.runtime.tasks import Samples
+from effine.runtime.tasks import Task as RuntimeTask
+from effine.runtime.tokenize import pad
 
 FOLDS = 5
 MOST_EXAMPLES = 1000
+MOST_VECTORS = 8000
 _BATCH = 32
 _DECAY = 1e-3
 
 
+def chosen_examples(encoder: Encoder, count: int, max_length: int) -> np.ndarray:
+    """Positions of random examples: at most 1,000, or 8,000 tokens where none are pooled."""
+    most = MOST_VECTORS // max_length if encoder.pooling == ALL_TOKENS else MOST_EXAMPLES
+    return np.random.default_rng(0).permutation(count)[: max(2 * FOLDS, most)]
+
+
 def frozen_head_score(
-    encoder: Encoder, task: Task, tokens: Sequence[Tokens], labels: np.ndarray, pad_id: int
+    backbone: Backbone, task: Task, known: RuntimeTask, samples: Samples, labels: Sequence[str]
 ) -> float:
-    """Cross-validated main metric of a head on pooled features, on at most 1,000 examples."""
-    chosen = np.random.default_rng(0).permutation(len(tokens))[:MOST_EXAMPLES]
-    pooled = pooled_features(encoder, [tokens[i] for i in chosen], pad_id)
-    targets = torch.from_numpy(labels[chosen])
-    outputs = torch.zeros(len(chosen), task.outputs + task.spare)
+    """Cross-validated main metric of a head on pooled features, folds by example."""
+    features = frozen_features(backbone, samples)
+    targets = torch.from_numpy(samples.labels)
+    folds = torch.from_numpy(samples.owners % FOLDS)
+    outputs = torch.zeros(*features.shape[:-1], task.outputs)
     for fold in range(FOLDS):
-        held_out = torch.arange(len(chosen)) % FOLDS == fold
+        held_out = folds == fold
         if held_out.all() or not held_out.any():
             continue
-        head = _fit(task, pooled[~held_out], targets[~held_out])
-        outputs[held_out] = head(pooled[held_out]).detach()
-    scores = evaluate(task.name, outputs[:, : task.outputs].numpy(), targets.numpy())
-    return float(scores[main_metric(task.name)])
+        head = _fit(task, features[~held_out], targets[~held_out])
+        outputs[held_out] = head(features[held_out]).detach()[..., : task.outputs]
+    rows = [
+        row[: len(tokens.ids)] if row.ndim > 1 else row
+        for row, tokens in zip(outputs.numpy(), samples.tokens, strict=True)
+    ]
+    return known.evaluate(rows, samples, labels)[known.metrics[0]]
 
 
 @torch.no_grad()
-def pooled_features(encoder: Encoder, tokens: Sequence[Tokens], pad_id: int) -> Tensor:
-    """Pooled final states [N, d] of the frozen encoder, in eager PyTorch."""
-    order = np.argsort([len(t.ids) for t in tokens], kind="stable")
-    pooled = torch.zeros(len(tokens), encoder.hidden)
+def frozen_features(backbone: Backbone, samples: Samples) -> Tensor:
+    """What a head sees of the frozen encoder, in eager PyTorch: [N, d], or [N, S, d] unpooled.
+
+    S is the length that labels of tokens have.
+    """
+    encoder = backbone.encoder
+    order = np.argsort([len(t.ids) for t in samples.tokens], kind="stable")
+    shape = samples.labels.shape[-1:] if encoder.pooling == ALL_TOKENS else ()
+    features = torch.zeros(len(samples), *shape, encoder.hidden)
     for start in range(0, len(order), _BATCH):
         rows = order[start : start + _BATCH]
-        batch = [tokens[i] for i in rows]
-        seq = min(max(len(t.ids) for t in batch), encoder.max_positions)
-        batch = [Tokens(t.ids[:seq], t.type_ids[:seq]) for t in batch]
-        arrays = pad(batch, len(batch), seq, pad_id, encoder.token_inputs)
+        batch = [samples.tokens[i] for i in rows]
+        seq = max(len(t.ids) for t in batch)
+        arrays = pad(batch, len(batch), seq, backbone.pad_id, encoder.token_inputs)
         inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
         mask = inputs["attention_mask"]
         states = encoder.run(encoder.embed(inputs), mask, 0, encoder.stages)[-1]
-        pooled[rows] = encoder.pool(states, mask)
-    return pooled
+        pooled = encoder.pool(states, mask)
+        if pooled.dim() == 3:
+            features[rows, :seq] = pooled
+        else:
+            features[rows] = pooled
+    return features
 
 
-def _fit(task: Task, pooled: Tensor, targets: Tensor) -> torch.nn.Linear:
-    head = task.head(pooled.shape[1])
+def _fit(task: Task, features: Tensor, targets: Tensor) -> torch.nn.Linear:
+    head = task.head(features.shape[-1])
     solver = torch.optim.LBFGS(head.parameters(), max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         solver.zero_grad()
-        loss = task.reference_loss(head(pooled), targets).mean()
+        loss = task.reference_loss(head(features), targets).mean()
         loss = loss + _DECAY * head.weight.square().sum()
         loss.backward()
         return loss

@@ -13,7 +13,7 @@ from effine.export.optimizers import Optimizer
 from effine.export.phases import state_tensors
 from effine.export.programs import Programs
 from effine.runtime import manifest as m
-from effine.runtime.metrics import main_metric
+from effine.runtime.tasks import find_task
 
 
 def describe(
@@ -50,7 +50,9 @@ def describe(
             plan.precision,
             backbone.sha256,
         ),
-        task=m.TaskInfo(task.name, tuple(labels), task.spare, main_metric(task.name), pair),
+        task=m.TaskInfo(
+            task.name, tuple(labels), task.spare, find_task(task.name).metrics[0], pair
+        ),
         tokens=m.TokensInfo(encoder.token_inputs, backbone.pad_id, max(seqs)),
         optimizer=m.OptimizerInfo(
             optimizer.name,

@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from effine.export.errors import ExportError
 
 MASKED = -1e9
+ALL_TOKENS = "none"
+"""The pooling of tasks that need a vector for each token."""
 
 
 def _tanh_gelu(x: Tensor) -> Tensor:
@@ -219,7 +221,7 @@ class Encoder(nn.Module):
         embedding_norm: what is applied to the rows of the sums (stage 0): a norm, and a
             projection to d where the embeddings are narrower (`norm_and_projection`).
         layers: the blocks, 1..L; the same one several times where layers share weights.
-        pooling: `mean` over valid tokens, or `cls` for the first token.
+        pooling: `mean` over valid tokens, `cls` for the first token, or `ALL_TOKENS`.
         hub_names: canonical module name of each linear layer to its name in
             transformers, used to write weights in the field's formats. Layers that are
             part of a larger matrix there have none.
@@ -298,8 +300,13 @@ class Encoder(nn.Module):
         return self.embeddings(tokens).flatten(0, 1)
 
     def pool(self, rows: Tensor, mask: Tensor) -> Tensor:
-        """Pool final hidden states [B*S, d] to sentence vectors [B, d]."""
+        """Pool final hidden states [B*S, d] to sentence vectors [B, d].
+
+        With `ALL_TOKENS` they stay as they are, [B, S, d].
+        """
         states = rows.view(*mask.shape, -1)
+        if self.pooling == ALL_TOKENS:
+            return states
         if self.pooling == "cls":
             return states[:, 0]
         valid = mask.to(torch.float32)

@@ -23,7 +23,7 @@ from effine.export.capture import MASK
 from effine.export.errors import ExportError
 from effine.export.methods import make_method
 from effine.export.model import Model, group_of
-from effine.export.tasks import make_task
+from effine.export.tasks import task_of
 from effine.runtime.artifact import Artifact
 from effine.runtime.checkpoint import Checkpoint
 from effine.runtime.errors import ArtifactError, IncompatibleCheckpoint
@@ -164,11 +164,9 @@ def _model(manifest: Manifest, source: str | None) -> Model:
             f"--model {source or manifest.backbone.name}: these are not the weights that the "
             f"artifact was made from; name the right directory"
         )
-    info, task = manifest.method_info, manifest.task
+    info = manifest.method_info
     method = make_method(info.name, dict(info.options), info.first_layer)
-    return Model(
-        backbone.encoder, method, make_task(task.name, max(1, len(task.labels)), task.spare_labels)
-    )
+    return Model(backbone.encoder, method, task_of(manifest.task))
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ from effine.export.model import GROUPS, Model, group_of
 from effine.export.optimizers import Optimizer
 from effine.export.precision import FP32, Precision, emulated
 from effine.export.tolerances import tolerances
+from effine.runtime.labels import batch_labels
 from effine.runtime.manifest import Tolerances
 from effine.runtime.tokenize import Tokens, pad
 
@@ -48,7 +49,8 @@ class GoldenData:
 
     Args:
         tokens: tokenized examples.
-        labels: [N] int64 or float32, or [N, C] float32, in the form that the task takes.
+        labels: [N, ...] in the form that the task takes; those of tokens for the longest
+            sequence.
         batch: rows of a batch.
         seqs: sequence lengths, taken in turns.
         pad_id: id of the padding token.
@@ -147,8 +149,7 @@ def _batches(model: Model, data: GoldenData, factor: float, seed: int) -> list[A
     rates = {"pieces": recipe.piece_rate * factor, "head": recipe.head_rate * factor}
     pools = {seq: _pool(random, data, seq) for seq in data.seqs}
     return [
-        _batch(random, data, step, seq, pools[seq], model.encoder.token_inputs)
-        | _scheduled(rates, step)
+        _batch(random, data, step, seq, pools[seq], model) | _scheduled(rates, step)
         for step, seq in zip(range(STEPS), itertools.cycle(data.seqs), strict=False)
     ]
 
@@ -165,17 +166,18 @@ def _batch(
     step: int,
     seq: int,
     pool: np.ndarray,
-    token_inputs: Sequence[str],
+    model: Model,
 ) -> Arrays:
     count = max(1, data.batch - 3) if step == _SHORT_BATCH else data.batch
     chosen = random.choice(pool, size=count)
     tokens = [Tokens(data.tokens[i].ids[:seq], data.tokens[i].type_ids[:seq]) for i in chosen]
-    labels = np.zeros((data.batch, *data.labels.shape[1:]), data.labels.dtype)
-    labels[:count] = data.labels[chosen]
+    shape = model.task.label_shape(seq)
+    labels = np.zeros((data.batch, *shape), data.labels.dtype)
+    labels[:count] = batch_labels(data.labels, chosen, shape)
     weights = np.zeros(data.batch, np.float32)
     weights[:count] = random.uniform(0.5, 2.0, count)
     return {
-        **pad(tokens, data.batch, seq, data.pad_id, token_inputs),
+        **pad(tokens, data.batch, seq, data.pad_id, model.encoder.token_inputs),
         "labels": labels,
         "example_weight": weights,
         "weight_sum": weights.sum(keepdims=True),

@@ -40,7 +40,7 @@ class Model(nn.Module):
         return self.method.features(self.encoder, tokens)
 
     def forward(self, features: Mapping[str, Tensor], mask: Tensor) -> Tensor:
-        """Logits [B, C] from features and the mask [B, S]."""
+        """Logits [B, C], or [B, S, C] for tasks on tokens, from features and the mask [B, S]."""
         return self.head(self.method.represent(self.encoder, features, mask))
 
     def trainable(self) -> dict[str, nn.Parameter]:

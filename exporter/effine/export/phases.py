@@ -101,7 +101,7 @@ def _train_inputs(
     return {
         **backbones[f"backbone_b{batch}_s{seq}"].outputs,
         MASK: torch.ones(batch, seq, dtype=torch.int64),
-        "labels": torch.zeros(batch, *model.task.label_shape, dtype=model.task.label_dtype),
+        "labels": torch.zeros(batch, *model.task.label_shape(seq), dtype=model.task.label_dtype),
         "example_weight": torch.ones(batch),
         "weight_sum": torch.full((1,), float(batch)),
         **{name: torch.ones(1) for name in scalars},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from effine.export.precision import choose_precision
 from effine.export.prepare import calibration_batches, measure_frozen_head, prepare
 from effine.export.programs import Programs, build_programs
 from effine.export.shapes import choose_seqs
-from effine.export.tasks import Task, find_task
+from effine.export.tasks import Task, find_task, make_task
 from effine.runtime.artifact import Artifact, write_artifact
 from effine.runtime.data import Source
 from effine.runtime.manifest import Manifest
@@ -41,11 +42,11 @@ class Settings:
         method: the tuning method.
         options: the method's own options by name.
         first_layer: the first block (1-based) that gets pieces; blocks below stay frozen.
-        task: `classification`, `multilabel` or `regression`.
+        task: a task's name, see `effine.export.tasks`.
         data: training data that sets labels, lengths and the golden run.
         labels: a file with one label a line; makes data unnecessary.
         spare_labels: rows of the head that a device may claim for new labels.
-        pooling: `cls` or `mean`; by default the backbone's own.
+        pooling: `cls` or `mean`; by default the backbone's own. Tasks on tokens have none.
         seq: `auto` or comma-separated sequence lengths.
         batch: batch size of training, by default 8.
         accumulate: batches whose gradients one update sums up, by default 1.
@@ -105,23 +106,24 @@ def export(
     check_target(chosen.target, chosen.backbone_precision, chosen.max_memory)
     method = make_method(chosen.method, chosen.options, chosen.first_layer)
     optimizer = make_optimizer(chosen.optimizer, chosen.weight_decay, chosen.clip_norm)
-    task_type = find_task(chosen.task)
+    chosen = dataclasses.replace(chosen, pooling=_pooling(chosen))
     progress("loading the backbone")
     backbone = load_backbone(chosen.model, chosen.pooling)
     data = prepare(chosen.task, chosen.data, chosen.labels, chosen.spare_labels, backbone)
     seqs = choose_seqs(chosen.seq, data.lengths, backbone.max_length)
-    task = task_type(max(1, len(data.labels)), chosen.spare_labels)
+    samples = data.samples(max(seqs))
+    task = make_task(chosen.task, data.outputs, chosen.spare_labels)
     if data.lengths:
-        task.begin_at(data.targets)
+        task.begin_at(samples.labels)
     layers = backbone.encoder.depth if method.layered else 0
     plan = _plan(chosen, max(seqs), layers, task, optimizer, progress)
     progress("measuring the frozen head")
-    frozen_head = measure_frozen_head(backbone, task, data)
+    frozen_head = measure_frozen_head(backbone, task, data, max(seqs))
     method = make_method(chosen.method, chosen.options, plan.first_layer)
     trained = Model(backbone.encoder, method, task, chosen.seed)
     precision = choose_precision(plan.precision, trained, calibration_batches(backbone))
     progress("recording the golden run")
-    steps = golden.GoldenData(data.tokens, data.targets, plan.batch, seqs, backbone.pad_id)
+    steps = golden.GoldenData(samples.tokens, samples.labels, plan.batch, seqs, backbone.pad_id)
     recorded = golden.record(trained, optimizer, steps, precision, chosen.seed)
     programs = build_programs(
         trained,
@@ -152,6 +154,18 @@ def export(
     except OSError as error:
         raise ExportError(f"{folder}: can't be written: {error.strerror}") from error
     return Artifact.open(folder)
+
+
+def _pooling(chosen: Settings) -> str | None:
+    """The pooling that was chosen, or that the task needs.
+
+    Raises:
+        ExportError: the task is unknown, or pools nothing and a pooling was chosen.
+    """
+    needed = find_task(chosen.task).pooling
+    if needed is not None and chosen.pooling is not None:
+        raise ExportError(f"--pooling {chosen.pooling}: --task {chosen.task} needs all tokens")
+    return needed or chosen.pooling
 
 
 def _plan(

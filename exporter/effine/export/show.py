@@ -11,13 +11,11 @@ import click
 from tqdm import tqdm
 
 from effine.export.profile import Profile
-from effine.runtime.learner import Prediction
 from effine.runtime.manifest import Manifest, TargetInfo
 from effine.runtime.parity import ParityReport
+from effine.runtime.predictions import Prediction
 from effine.runtime.report import Report
 from effine.runtime.run import Callback, Progress
-
-_SHOWN_PROBABILITIES = 3
 
 
 @contextmanager
@@ -58,20 +56,9 @@ def print_report(report: Report, manifest: Manifest, checkpoint: Path) -> None:
 
 
 def print_predictions(predictions: Sequence[Prediction]) -> None:
-    """The likeliest labels with their probabilities, or the score, one line a text.
-
-    Where several labels may apply, those that do come first, or `none`.
-    """
+    """One line for each example."""
     for prediction in predictions:
-        if prediction.score is not None:
-            click.echo(f"{prediction.score:.4f}")
-            continue
-        ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-        shown = [f"{label} {share:.3f}" for label, share in ranked[:_SHOWN_PROBABILITIES]]
-        if prediction.labels is not None:
-            applying = sorted(prediction.labels, key=lambda name: -prediction.probabilities[name])
-            shown.insert(0, f"{', '.join(applying) or 'none'}:")
-        click.echo("  ".join(shown))
+        click.echo(str(prediction))
 
 
 def print_parity(report: ParityReport) -> None:

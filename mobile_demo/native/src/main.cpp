@@ -41,6 +41,15 @@ effine::Artifact load(const Arguments& arguments) {
   throw UsageError(folder + ": not an artifact folder; give a NAME.effine");
 }
 
+// Targets of single tokens don't fit into the files of tokens that the runner trains on.
+void check_task(const effine::Artifact& artifact) {
+  const std::string& task = artifact.manifest.at("task").at("name").string();
+  if (task != "classification" && task != "multilabel" && task != "regression") {
+    throw effine::Error("task " + task + " can be replayed here but not trained yet; "
+                        "train it with effine.runtime.Trainer");
+  }
+}
+
 std::optional<uint32_t> threads(const Arguments& arguments) {
   return arguments.integer("--threads", 1, 256);
 }
@@ -118,6 +127,7 @@ void train(int argc, char** argv) {
     if (!line.empty()) std::printf("%s\n", line.c_str());
   };
   const effine::Artifact artifact = load(arguments);
+  check_task(artifact);
   std::signal(SIGINT, interrupt);
   std::signal(SIGTERM, interrupt);
   const effine::Report report = effine::Trainer(artifact, options).train();

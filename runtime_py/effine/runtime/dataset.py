@@ -1,4 +1,4 @@
-"""Examples in the form that programs take: tokens, labels and weights by sample."""
+"""A data set in the form that programs take: tokens, labels and weights by sample."""
 
 from __future__ import annotations
 
@@ -8,36 +8,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from effine.runtime.artifact import Artifact
-from effine.runtime.data import Example, Source, as_examples, fingerprint
+from effine.runtime.data import Source, as_examples
 from effine.runtime.errors import DataError
-from effine.runtime.labels import balanced_weights, encode_label_sets, encode_labels
-from effine.runtime.manifest import TaskInfo
-from effine.runtime.tokenize import Tokenizer, Tokens
+from effine.runtime.examples import Example, fingerprint
+from effine.runtime.tasks import Samples, find_task
+from effine.runtime.tokenize import Tokenizer
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(Samples):
     """A tokenized data set.
 
     Args:
-        tokens: token ids of each sample, without padding.
         seqs: the smallest exported sequence length that fits each sample.
-        labels: [N] int64 or float32, or [N, C] float32 with a column for each row of the
-            head; for unlabelled data, zeros [N].
         weights: [N] float32, the example weights.
-        truncated: how many texts were cut to the longest exported length.
         fingerprint: identifies the content and its order.
     """
 
-    tokens: Sequence[Tokens]
     seqs: np.ndarray
-    labels: np.ndarray
     weights: np.ndarray
-    truncated: int
     fingerprint: str
-
-    def __len__(self) -> int:
-        return len(self.tokens)
 
 
 def load_dataset(
@@ -58,31 +48,25 @@ def load_dataset(
         DataError: the data can't be used with this artifact.
     """
     manifest = artifact.manifest
-    task = manifest.task
+    task = find_task(manifest.task.name)
     examples = as_examples(source, task.name, labelled=labelled)
-    _check_pairs(examples, task.pair)
-    tokenizer = Tokenizer.from_file(artifact.tokenizer_path)
-    tokens = tokenizer.encode(examples, manifest.tokens.max_length)
-    targets = _targets(examples, task, labels) if labelled else np.zeros(len(examples))
-    weights = np.ones(len(examples), np.float32)
-    if class_weights == "balanced":
-        weights = balanced_weights(targets, len(labels))
-    return Dataset(
-        tokens,
-        np.array([manifest.seq_for(len(t.ids)) for t in tokens]),
-        targets,
-        weights,
-        tokenizer.truncated,
-        fingerprint(examples),
+    _check_pairs(examples, manifest.task.pair)
+    samples = task.samples(
+        examples,
+        Tokenizer.from_file(artifact.tokenizer_path),
+        manifest.tokens.max_length,
+        labels if labelled else None,
+        len(manifest.task.labels) + manifest.task.spare_labels,
     )
-
-
-def _targets(examples: Sequence[Example], task: TaskInfo, labels: Sequence[str]) -> np.ndarray:
-    if task.name == "regression":
-        return np.array([example.score for example in examples], np.float32)
-    if task.name == "multilabel":
-        return encode_label_sets(examples, labels, len(task.labels) + task.spare_labels)
-    return encode_labels(examples, labels)
+    weights = np.ones(len(samples), np.float32)
+    if class_weights == "balanced":
+        weights = task.balanced_weights(samples, len(labels))
+    return Dataset(
+        **vars(samples),
+        seqs=np.array([manifest.seq_for(len(t.ids)) for t in samples.tokens]),
+        weights=weights,
+        fingerprint=fingerprint(examples),
+    )
 
 
 def _check_pairs(examples: Sequence[Example], pair: bool) -> None:

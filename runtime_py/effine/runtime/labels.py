@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from effine.runtime.data import Example, shown
 from effine.runtime.errors import DataError
+from effine.runtime.examples import Example, shown
 
 
 def labels_of(examples: Iterable[Example]) -> list[str]:
-    """The distinct labels, sorted by code point."""
+    """The distinct labels or tags, sorted by code point."""
     return sorted({label for example in examples for label in _given(example)})
 
 
@@ -42,6 +42,26 @@ def encode_label_sets(
     for index, position in _positions(examples, labels):
         encoded[index, position] = 1.0
     return encoded
+
+
+def encode_tags(examples: Sequence[Example], labels: Sequence[str]) -> list[np.ndarray]:
+    """Positions of each example's tags in `labels`, [W] int64 each.
+
+    Raises:
+        DataError: a tag is not among `labels`.
+    """
+    encoded: list[list[int]] = [[] for _ in examples]
+    for index, position in _positions(examples, labels):
+        encoded[index].append(position)
+    return [np.array(positions, np.int64) for positions in encoded]
+
+
+def batch_labels(
+    labels: np.ndarray, indices: Sequence[int] | np.ndarray, shape: Sequence[int]
+) -> np.ndarray:
+    """The labels of some samples, those of tokens cut to a program's length: [n, *shape]."""
+    cut: np.ndarray = labels[indices][(slice(None), *(slice(size) for size in shape))]
+    return cut
 
 
 def balanced_weights(labels: np.ndarray, n: int) -> np.ndarray:
@@ -79,4 +99,5 @@ def _positions(examples: Sequence[Example], labels: Sequence[str]) -> Iterator[t
 
 
 def _given(example: Example) -> tuple[str, ...]:
-    return (() if example.label is None else (example.label,)) + (example.labels or ())
+    single = () if example.label is None else (example.label,)
+    return single + (example.labels or ()) + (example.tags or ())

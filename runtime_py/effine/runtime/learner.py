@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,22 +11,10 @@ from effine.runtime.dataset import Dataset
 from effine.runtime.engines import Arrays, Engine
 from effine.runtime.errors import DataError
 from effine.runtime.features import FeatureSource
-from effine.runtime.metrics import evaluate
+from effine.runtime.labels import batch_labels
+from effine.runtime.predictions import Prediction
 from effine.runtime.state import parameters_of, zero_gradients, zero_moments
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A label with the probabilities of all labels, a score, or several labels.
-
-    With `multilabel`, `labels` are those whose probability is above one half, and `label`
-    is None.
-    """
-
-    label: str | None
-    probabilities: dict[str, float]
-    score: float | None = None
-    labels: tuple[str, ...] | None = None
+from effine.runtime.tasks import find_task
 
 
 class Learner:
@@ -42,6 +29,7 @@ class Learner:
     def __init__(self, artifact: Artifact, engine: Engine, features: FeatureSource) -> None:
         self.artifact = artifact
         self.manifest = artifact.manifest
+        self.task = find_task(self.manifest.task.name)
         self.engine = engine
         self.features = features
         self.labels = list(self.manifest.task.labels)
@@ -120,12 +108,22 @@ class Learner:
         seq = int(data.seqs[indices].max())
         return seq, {
             **self.features.batch([data.tokens[i] for i in indices], batch, seq),
-            "labels": _padded(data.labels[indices], batch),
+            "labels": _padded(self._labels(data, indices, seq), batch),
             "example_weight": _padded(data.weights[indices], batch),
         }
 
-    def logits(self, data: Dataset) -> np.ndarray:
-        """Logits [N, C] of the labels in use, computed in batches of similar length."""
+    def _labels(self, data: Dataset, indices: Sequence[int], seq: int) -> np.ndarray:
+        """The batch's labels; those of tokens are cut to the program's length."""
+        _, method = self.manifest.train_method(seq)
+        shape = next(spec.shape for spec in method.inputs if spec.role == "label")
+        return batch_labels(data.labels, indices, shape[1:])
+
+    def logits(self, data: Dataset) -> list[np.ndarray]:
+        """Logits of each sample for the labels in use, computed in batches of similar length.
+
+        Returns:
+            [C] for each sample, or [L, C] where each of its L tokens has some.
+        """
         batch = 1 if len(data) == 1 else self.manifest.shapes.batch
         order = np.argsort(data.seqs, kind="stable")
         rows: dict[int, np.ndarray] = {}
@@ -136,25 +134,23 @@ class Learner:
             inputs = self.features.batch([data.tokens[i] for i in indices], batch, seq)
             logits = self.engine.run(name, {**inputs, **self.state})["logits"]
             rows.update(zip(indices, logits, strict=False))
-        return np.stack([rows[i] for i in range(len(data))])[:, : max(1, len(self.labels))]
+        used = self.task.outputs(self.labels)
+        cut = [rows[i][..., :used] for i in range(len(data))]
+        if cut[0].ndim == 1:
+            return cut
+        return [row[: len(t.ids)] for row, t in zip(cut, data.tokens, strict=True)]
 
-    def metrics(self, data: Dataset, logits: np.ndarray) -> dict[str, float]:
-        """The task's metrics for logits [N, C]."""
-        return evaluate(self.manifest.task.name, logits, data.labels)
+    def metrics(self, data: Dataset, logits: Sequence[np.ndarray]) -> dict[str, float]:
+        """The task's metrics."""
+        return self.task.evaluate(logits, data, self.labels)
 
-    def prediction(self, logits: np.ndarray) -> Prediction:
-        """Turn one row of logits into a label with probabilities, a score, or several labels."""
-        task = self.manifest.task.name
-        if task == "regression":
-            return Prediction(None, {}, float(logits[0]))
-        if task == "multilabel":
-            shares = 0.5 + 0.5 * np.tanh(0.5 * logits.astype(np.float64))
-            named = dict(zip(self.labels, shares.tolist(), strict=True))
-            return Prediction(None, named, labels=tuple(n for n in named if named[n] > 0.5))
-        shares = np.exp(logits.astype(np.float64) - logits.max())
-        shares /= shares.sum()
-        named = {label: float(share) for label, share in zip(self.labels, shares, strict=True)}
-        return Prediction(self.labels[int(shares.argmax())], named)
+    def predictions(self, data: Dataset) -> list[Prediction]:
+        """A prediction for each example."""
+        return list(self.task.predictions(self.logits(data), data, self.labels))
+
+    def collapse(self, data: Dataset) -> str | None:
+        """A warning if the same is predicted for all of the data."""
+        return self.task.collapse(self.logits(data), data, self.labels)
 
     def add_label(self, name: str) -> None:
         """Claim a spare row of the head for a new label.

@@ -29,6 +29,7 @@ from effine.runtime.codec import (
     seal,
 )
 from effine.runtime.errors import ArtifactError
+from effine.runtime.tasks import known_tasks
 
 SCHEMA = 1
 RESERVED_FILES = ("manifest.json", "manifest.sig", "reports")
@@ -120,10 +121,10 @@ class BackboneInfo:
 class TaskInfo:
     """What is learned: labels in head order, rows kept for more, and the metric shown."""
 
-    name: Annotated[str, one_of("classification", "multilabel", "regression")]
+    name: Annotated[str, one_of(*known_tasks())]
     labels: tuple[Text, ...]
     spare_labels: Count
-    metric: Annotated[str, one_of("accuracy", "micro_f1", "pearson")]
+    metric: Annotated[str, one_of(*(task.metrics[0] for task in known_tasks().values()))]
     pair: bool
 
 

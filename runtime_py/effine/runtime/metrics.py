@@ -1,61 +1,8 @@
-"""The tasks' metrics, in numpy alone so that a phone's host can compute the same."""
+"""What the tasks' metrics are made of, in numpy alone: a phone's host computes the same."""
 
 from __future__ import annotations
 
 import numpy as np
-
-from effine.runtime.errors import EffineError
-
-_NAMES = {
-    "classification": ("accuracy", "macro_f1"),
-    "multilabel": ("micro_f1", "macro_f1"),
-    "regression": ("pearson", "spearman", "mse"),
-}
-
-
-def metric_names(task: str) -> tuple[str, ...]:
-    """What `evaluate` measures for a task, the main metric first.
-
-    Raises:
-        EffineError: the task is unknown.
-    """
-    if task not in _NAMES:
-        raise EffineError(f"task '{task}' is unknown; use one of {', '.join(_NAMES)}")
-    return _NAMES[task]
-
-
-def main_metric(task: str) -> str:
-    """The metric that decides which epoch was best.
-
-    Raises:
-        EffineError: the task is unknown.
-    """
-    return metric_names(task)[0]
-
-
-def evaluate(task: str, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """All metrics of a task, the main one first.
-
-    Args:
-        outputs: logits [N, C], or predicted scores [N, 1] or [N]; N at least 1.
-        labels: [N] class positions, or scores, or [N, at least C] 1 for each label that
-            applies; one is predicted where its logit is above 0.
-
-    Raises:
-        EffineError: the task is unknown.
-    """
-    if main_metric(task) == "accuracy":
-        predicted = outputs.argmax(axis=1)
-        return {"accuracy": accuracy(predicted, labels), "macro_f1": macro_f1(predicted, labels)}
-    if task == "multilabel":
-        return label_f1(outputs > 0, labels[:, : outputs.shape[1]] > 0)
-    scores = outputs.reshape(-1).astype(np.float64)
-    targets = labels.astype(np.float64)
-    return {
-        "pearson": pearson(scores, targets),
-        "spearman": spearman(scores, targets),
-        "mse": float(np.square(scores - targets).mean()),
-    }
 
 
 def accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:

@@ -6,8 +6,6 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from effine.runtime.manifest import FrozenHead
 
 _FLAT = 0.98
@@ -77,14 +75,14 @@ def diagnose(
     report: Report,
     *,
     changed: bool,
-    predictions: np.ndarray | None,
+    collapse: str | None,
     frozen_head: FrozenHead | None,
 ) -> list[str]:
     """Warnings about training that didn't learn, each with the likely cause.
 
     Args:
         changed: whether any parameter differs from where training started.
-        predictions: predicted classes on the evaluation data, if there are any.
+        collapse: what to say if the same is predicted for all of the evaluation data.
         frozen_head: the score of a linear head on the frozen backbone, shown beside.
     """
     found = []
@@ -100,11 +98,8 @@ def diagnose(
             f"the loss is flat ({losses[0]:.4g} to {losses[-1]:.4g}): raise the learning rates "
             "or the number of epochs, and check that labels match their texts"
         )
-    if predictions is not None and len(predictions) > 1 and len(set(predictions.tolist())) == 1:
-        found.append(
-            "every prediction on the evaluation data is the same label: the classes are "
-            "unbalanced (try class weights 'balanced') or training is too short"
-        )
+    if collapse is not None:
+        found.append(collapse)
     if found and frozen_head is not None:
         score = f"{frozen_head.metric} {frozen_head.score:.3f} ({frozen_head.data})"
         found.append(f"for comparison, a linear head on the frozen backbone reaches {score}")

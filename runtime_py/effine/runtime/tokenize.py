@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from effine.runtime.data import Example
 from effine.runtime.errors import ArtifactError
+from effine.runtime.examples import Example
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,30 @@ class Tokens:
 
     ids: np.ndarray
     type_ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A text or pair in tokens, with what each token stands for.
+
+    Args:
+        ids, type_ids: as in `Tokens`.
+        parts: [L], 0 or 1 for the text that a token is from, -1 for special tokens.
+        offsets: [L, 2], the characters of that text that a token covers, from and up to.
+    """
+
+    ids: np.ndarray
+    type_ids: np.ndarray
+    parts: np.ndarray
+    offsets: np.ndarray
+
+    def select(self, kept: np.ndarray) -> Encoding:
+        """The tokens at the positions that `kept` picks."""
+        return Encoding(self.ids[kept], self.type_ids[kept], self.parts[kept], self.offsets[kept])
+
+    def cut(self, max_length: int) -> Encoding:
+        """At most `max_length` tokens, cut as `Tokenizer.encode` does."""
+        return self.select(_kept(self.parts, max_length))
 
 
 class Tokenizer:
@@ -70,16 +94,36 @@ class Tokenizer:
         type_ids = np.array(encoding.type_ids, np.int64)
         if len(ids) <= max_length:
             return Tokens(ids, type_ids), False
-        part = np.array([-1 if i is None else i for i in encoding.sequence_ids])
-        first, second = part == 0, part == 1
-        special = len(ids) - int(first.sum()) - int(second.sum())
-        keep_first, keep_second = _longest_first(
-            int(first.sum()), int(second.sum()), max_length - special
-        )
-        kept = part == -1
-        kept |= first & (np.cumsum(first) <= keep_first)
-        kept |= second & (np.cumsum(second) <= keep_second)
+        kept = _kept(_parts(encoding), max_length)
         return Tokens(ids[kept], type_ids[kept]), True
+
+    def align(self, text: str, text_b: str | None = None) -> Encoding:
+        """Tokenize a text or pair as a whole, with the characters of each token."""
+        encoding = self._tokenizer.encode(text, text_b)
+        return Encoding(
+            np.array(encoding.ids, np.int64),
+            np.array(encoding.type_ids, np.int64),
+            _parts(encoding),
+            np.array(encoding.offsets, np.int64).reshape(-1, 2),
+        )
+
+
+def _parts(encoding: tokenizers.Encoding) -> np.ndarray:
+    """The text that each token is from, 0 or 1; -1 for special tokens."""
+    return np.array([-1 if i is None else i for i in encoding.sequence_ids], np.int64)
+
+
+def _kept(parts: np.ndarray, max_length: int) -> np.ndarray:
+    """Which tokens stay when at most `max_length` may, as a mask [L]."""
+    first, second = parts == 0, parts == 1
+    special = len(parts) - int(first.sum()) - int(second.sum())
+    keep_first, keep_second = _longest_first(
+        int(first.sum()), int(second.sum()), max_length - special
+    )
+    kept: np.ndarray = parts == -1
+    kept |= first & (np.cumsum(first) <= keep_first)
+    kept |= second & (np.cumsum(second) <= keep_second)
+    return kept
 
 
 def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:

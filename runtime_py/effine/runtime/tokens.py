@@ -2,8 +2,8 @@
 
 A safetensors file: the samples' token ids `ids` [T] int32 and `type_ids` [T] uint8 one after
 another, sample i from `offsets`[i] to `offsets`[i + 1] ([N + 1] int64), `labels` [N] (class
-positions as int64, scores as float32, or [N, C] float32 with a 1 for each label that applies)
-and the example weights `weights` [N] float32.
+positions as int64, scores as float32, or [N, C] float32 with a 1 for each label that applies;
+tasks on tokens can't be written yet) and the example weights `weights` [N] float32.
 Metadata: the `fingerprint` of the data, so that a checkpoint can be resumed from either side;
 `tokenizer` (sha256) and `max_length`, to refuse another artifact's tokens; `labels` in head
 order, `class_weights` and the number of `truncated` texts, as JSON.
@@ -20,6 +20,8 @@ from effine.runtime.artifact import TOKENIZER, Artifact
 from effine.runtime.codec import canonical
 from effine.runtime.data import Source
 from effine.runtime.dataset import load_dataset
+from effine.runtime.errors import DataError
+from effine.runtime.tasks import find_task
 from effine.runtime.tensors import write_tensors
 
 FORMAT = "effine tokens"
@@ -42,10 +44,15 @@ def write_tokens(
         class_weights: `balanced` to weight examples against the label frequencies.
 
     Raises:
-        DataError: the data can't be used with this artifact.
+        DataError: the data can't be used with this artifact, or its task is one on tokens.
         StateError: the file can't be written.
     """
     manifest = artifact.manifest
+    if find_task(manifest.task.name).per_token:
+        raise DataError(
+            f"{path}: task '{manifest.task.name}' learns from each token, which these files "
+            "can't hold; train it with effine.runtime.Trainer"
+        )
     names = list(manifest.task.labels if labels is None else labels)
     dataset = load_dataset(artifact, data, names, class_weights=class_weights)
     lengths = [len(tokens.ids) for tokens in dataset.tokens]

@@ -18,9 +18,9 @@ from effine.runtime.engines import Arrays, Engine, make_engine
 from effine.runtime.errors import CheckpointError
 from effine.runtime.feature_cache import DEFAULT_BOUND
 from effine.runtime.features import FeatureSource
-from effine.runtime.learner import Learner, Prediction
-from effine.runtime.metrics import main_metric
+from effine.runtime.learner import Learner
 from effine.runtime.order import batches
+from effine.runtime.predictions import Prediction
 from effine.runtime.report import Epoch, Report, diagnose
 from effine.runtime.run import Callback, Progress, Run, Settings
 from effine.runtime.schedule import rate
@@ -212,9 +212,14 @@ class Trainer:
         return self._learner.metrics(dataset, self._learner.logits(dataset))
 
     def predict(self, data: Source) -> list[Prediction]:
-        """Predictions for texts, examples or a file, in order."""
-        dataset = load_dataset(self.artifact, data, self.labels, labelled=False)
-        return [self._learner.prediction(row) for row in self._learner.logits(dataset)]
+        """Predictions for texts, examples or a file, in order.
+
+        For token-classification a text is split at whitespace, or given as a list of words; for
+        question-answering each item is a mapping with `question` and `context`.
+        """
+        return self._learner.predictions(
+            load_dataset(self.artifact, data, self.labels, labelled=False)
+        )
 
     def _start(
         self,
@@ -301,7 +306,7 @@ class Trainer:
         report.epochs.append(Epoch(run.epoch, mean, metrics))
         if dev is None:
             return
-        metric = metrics[main_metric(self._manifest.task.name)]
+        metric = metrics[self._manifest.task.metric]
         if run.best_metric is None or metric > run.best_metric:
             run.best_metric, run.patience_left = metric, run.settings.patience
             if run.settings.keep_best:
@@ -319,13 +324,11 @@ class Trainer:
         initial = self.artifact.initial_state()
         params = self._learner.parameters()
         changed = any((initial[name] != array).any() for name, array in params.items())
-        predictions = None
-        if dev is not None and self._manifest.task.name == "classification":
-            predictions = self._learner.logits(dev).argmax(axis=1)
+        collapse = None if dev is None else self._learner.collapse(dev)
         run.report.warnings = diagnose(
             run.report,
             changed=changed,
-            predictions=predictions,
+            collapse=collapse,
             frozen_head=self._manifest.frozen_head,
         )
 

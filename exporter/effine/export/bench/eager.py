@@ -13,6 +13,7 @@ from effine.export.capture import MASK
 from effine.export.model import Model
 from effine.runtime.artifact import Artifact
 from effine.runtime.dataset import Dataset
+from effine.runtime.labels import batch_labels
 from effine.runtime.order import batches
 from effine.runtime.run import Settings
 from effine.runtime.schedule import rate
@@ -30,8 +31,10 @@ def train_eager(model: Model, artifact: Artifact, data: Dataset, settings: Setti
     steps = list(itertools.chain.from_iterable(orders))
     peaks = {"pieces": settings.piece_rate, "head": settings.head_rate}
     for update, chosen in enumerate(steps):
-        labels = torch.from_numpy(data.labels[chosen])
-        loss = model.task.reference_loss(_logits(model, artifact, data, chosen), labels).mean()
+        logits = _logits(model, artifact, data, chosen)
+        shape = model.task.label_shape(max(len(data.tokens[index].ids) for index in chosen))
+        labels = torch.from_numpy(batch_labels(data.labels, chosen, shape))
+        loss = model.task.reference_loss(logits, labels).mean()
         rates = {
             group: float(rate(settings.schedule, peak, update, len(steps), settings.warmup))
             for group, peak in peaks.items()
@@ -40,14 +43,17 @@ def train_eager(model: Model, artifact: Artifact, data: Dataset, settings: Setti
 
 
 @torch.no_grad()
-def predict_eager(model: Model, artifact: Artifact, data: Dataset) -> np.ndarray:
-    """Logits [N, C] in batches of similar length."""
+def predict_eager(model: Model, artifact: Artifact, data: Dataset) -> list[np.ndarray]:
+    """Logits of each sample, [C] or [L, C], computed in batches of similar length."""
     order = np.argsort(data.seqs, kind="stable")
-    logits = np.zeros((len(data), max(1, len(artifact.manifest.task.labels))), np.float32)
+    found: dict[int, np.ndarray] = {}
     for first in range(0, len(order), 32):
         rows = order[first : first + 32].tolist()
-        logits[rows] = _logits(model, artifact, data, rows).numpy()
-    return logits
+        logits = _logits(model, artifact, data, rows)[..., : model.task.outputs].numpy()
+        found.update(zip(rows, logits, strict=True))
+    if found[0].ndim == 1:
+        return [found[i] for i in range(len(data))]
+    return [found[i][: len(tokens.ids)] for i, tokens in enumerate(data.tokens)]
 
 
 def _logits(model: Model, artifact: Artifact, data: Dataset, chosen: Sequence[int]) -> torch.Tensor:

@@ -19,8 +19,8 @@ from effine.export.bench.rivals.network import (
     torch_optimizer,
 )
 from effine.runtime.artifact import Artifact
-from effine.runtime.data import Example
 from effine.runtime.dataset import load_dataset
+from effine.runtime.examples import Example
 from effine.runtime.run import Progress
 from effine.runtime.schedule import rate
 from effine.runtime.tokenize import pad

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from effine.export.bench.eager import predict_eager, train_eager
@@ -23,10 +22,12 @@ from effine.export.bench.table import identity
 from effine.export.errors import ExportError
 from effine.export.pipeline import export
 from effine.runtime.artifact import Artifact
-from effine.runtime.data import Example, load_examples
+from effine.runtime.data import as_examples
 from effine.runtime.dataset import Dataset, load_dataset
-from effine.runtime.metrics import evaluate, main_metric, metric_names
+from effine.runtime.examples import Example
+from effine.runtime.predictions import Prediction
 from effine.runtime.run import Settings
+from effine.runtime.tasks import find_task
 from effine.runtime.trainer import Trainer
 
 SAME_SCORE = 0.01
@@ -38,7 +39,7 @@ class Study:
     """What to train on what.
 
     Args:
-        folders: data sets, each a folder with train.jsonl and test.jsonl or dev.jsonl.
+        folders: data sets, each a folder as `parts_of` takes it.
         train_size, per_class: the part of train to use, drawn by the run's seed.
         max_test: use only the first so many test examples.
         source: the backbone.
@@ -66,11 +67,13 @@ class Study:
         Raises:
             ExportError: settings contradict each other, a name is unknown or data are missing.
         """
-        names = metric_names(self.task)
+        names = find_task(self.task).metrics
         if self.metric not in (None, *names):
             raise ExportError(f"--metric {self.metric}: choose from {', '.join(names)}")
         if self.train_size and self.per_class:
             raise ExportError("--train-size and --per-class exclude each other")
+        if self.per_class and find_task(self.task).target != "label":
+            raise ExportError(f"--per-class: --task {self.task} has no class for each example")
         if len({folder.absolute().name for folder in self.folders}) < len(self.folders):
             raise ExportError("--data: results are kept by the folder's name; give each its own")
         for folder in self.folders:
@@ -124,6 +127,8 @@ class _Workplace:
         self.study = study
         self.name = folder.absolute().name
         self.method = method
+        self.metric = study.metric or find_task(study.task).metrics[0]
+        self._task = find_task(study.task)
         self._train, self._test = parts_of(folder)
         self._examples: list[Example] | None = None
         self._trainer: Trainer | None = None
@@ -137,7 +142,7 @@ class _Workplace:
             "train_size": study.train_size,
             "per_class": study.per_class,
             "max_test": study.max_test if kind == "run" else None,
-            "metric": study.metric or main_metric(study.task),
+            "metric": self.metric,
             "model": Path(study.source).name,
             "precision": study.backbone_precision,
             "method": self.method,
@@ -162,7 +167,7 @@ class _Workplace:
     @property
     def examples(self) -> list[Example]:
         if self._examples is None:
-            self._examples = load_examples(self._train, self.study.task)
+            self._examples = as_examples(self._train, self.study.task)
         return self._examples
 
     def part(self, examples: Sequence[Example], seed: int) -> list[Example]:
@@ -172,27 +177,27 @@ class _Workplace:
         rest, fifth = hold_out(self.examples, seed)
         train, dev = self.part(rest, seed), draw(fifth, MOST_HELD_OUT, None, seed)
         self.trainer.fit(train, seed=seed, **settings)
-        return self._score(self._outputs(dev), self._dataset(dev))
+        return self.trainer.evaluate(dev)[self.metric]
 
     def compare(self, seed: int) -> dict[str, Any]:
         """Train on the programs and in eager; scores, and the share of equal predictions."""
         torch.set_num_threads(self.study.threads or torch.get_num_threads())
         train = self.part(self.examples, seed)
-        test = load_examples(self._test, self.study.task)[: self.study.max_test]
+        test = as_examples(self._test, self.study.task)[: self.study.max_test]
         data, train_data = self._dataset(test), self._dataset(train)
         self.trainer.fit(train, seed=seed, epochs=self.study.epochs)
-        own = self._outputs(test)
         artifact = self.trainer.artifact
         model = reference_model(artifact, self.study.source)
         settings = Settings.from_recipe(artifact.manifest, seed=seed, epochs=self.study.epochs)
         train_eager(model, artifact, train_data, settings)
-        eager = predict_eager(model, artifact, data)
+        labels = artifact.manifest.task.labels
+        eager = self._task.evaluate(predict_eager(model, artifact, data), data, labels)
         load_parameters(model, self.trainer.state)
-        same = self._same(own, predict_eager(model, artifact, data))
+        again = self._task.predictions(predict_eager(model, artifact, data), data, labels)
         return {
-            "effine": self._score(own, data),
-            "eager": self._score(eager, data),
-            "equal_predictions": same,
+            "effine": self.trainer.evaluate(test)[self.metric],
+            "eager": eager[self.metric],
+            "equal_predictions": _equal(self.trainer.predict(test), again),
             "settings": asdict(settings),
         }
 
@@ -216,18 +221,18 @@ class _Workplace:
         artifact = self.trainer.artifact
         return load_dataset(artifact, examples, artifact.manifest.task.labels)
 
-    def _outputs(self, examples: Sequence[Example]) -> np.ndarray:
-        predictions = self.trainer.predict(examples)
-        if self.study.task == "regression":
-            return np.array([[p.score] for p in predictions], np.float32)
-        return np.array([list(p.probabilities.values()) for p in predictions])
 
-    def _score(self, outputs: np.ndarray, data: Dataset) -> float:
-        scores = evaluate(self.study.task, outputs, data.labels)
-        return scores[self.study.metric or main_metric(self.study.task)]
+def _equal(own: Sequence[Prediction], eager: Sequence[Prediction]) -> float:
+    """The share of equal choices, or of scores that differ by at most 0.01."""
+    pairs = [
+        pair
+        for a, b in zip(own, eager, strict=True)
+        for pair in zip(a.choices, b.choices, strict=True)
+    ]
+    return sum(_same(*pair) for pair in pairs) / len(pairs)
 
-    def _same(self, own: np.ndarray, eager: np.ndarray) -> float:
-        """The share of equal labels, or of scores that differ by at most 0.01."""
-        if self.study.task == "regression":
-            return float((np.abs(own - eager) <= SAME_SCORE).mean())
-        return float((own.argmax(axis=1) == eager.argmax(axis=1)).mean())
+
+def _same(a: object, b: object) -> bool:
+    if isinstance(a, float) and isinstance(b, float):
+        return abs(a - b) <= SAME_SCORE
+    return a == b

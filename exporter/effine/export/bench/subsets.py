@@ -7,18 +7,26 @@ from pathlib import Path
 
 import numpy as np
 
+from effine.export.bench.squad import split_by_article
 from effine.export.errors import ExportError
-from effine.runtime.data import Example
+from effine.runtime.data import Source
+from effine.runtime.examples import Example
 
 HELD_OUT = 5
 
 
-def parts_of(folder: Path) -> tuple[Path, Path]:
-    """The training file of a data set's folder, and test.jsonl or else dev.jsonl.
+def parts_of(folder: Path) -> tuple[Source, Source]:
+    """What to train on, and what to test on.
+
+    That is train.jsonl, and test.jsonl or else dev.jsonl. A folder that holds one file in
+    SQuAD's format instead (.json) is split by article.
 
     Raises:
-        ExportError: one is missing.
+        ExportError: a file is missing or isn't what it should be.
     """
+    nested = list(folder.glob("*.json"))
+    if len(nested) == 1 and not (folder / "train.jsonl").exists():
+        return split_by_article(nested[0])
     found = [folder / name for name in ("test.jsonl", "dev.jsonl") if (folder / name).is_file()]
     if not (folder / "train.jsonl").is_file() or not found:
         raise ExportError(f"--data {folder}: needs train.jsonl, and test.jsonl or dev.jsonl")

@@ -32,7 +32,7 @@ from effine.export.errors import ExportError
     "--task",
     default="classification",
     show_default=True,
-    help="classification, multilabel or regression.",
+    help="classification, multilabel, regression, token-classification or question-answering.",
 )
 @click.option("--data", type=FILE, help="CSV, TSV or JSONL; by default the sample intents.")
 @click.option("--labels", type=FILE, help="File with one label a line; replaces --data.")

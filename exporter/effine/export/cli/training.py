@@ -128,7 +128,7 @@ def predict(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Predict labels with probabilities, or scores.
+    """Predict labels with probabilities, scores, or the entities of a text.
 
     \b
     effine predict spartan.effine "wake me at seven"
@@ -140,10 +140,7 @@ def predict(
         raise ExportError("give either TEXTS or --data")
     trainer = _trainer(artifact, checkpoint, threads)
     task = trainer.artifact.manifest.task.name
-    examples = (
-        load_examples(data, task, labelled=False) if data else [{"text": text} for text in texts]
-    )
-    predictions = trainer.predict(examples)
+    predictions = trainer.predict(load_examples(data, task, labelled=False) if data else texts)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(p) for p in predictions], ensure_ascii=False))
     else:

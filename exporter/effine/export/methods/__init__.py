@@ -78,7 +78,7 @@ class Method:
         return {"hidden": rows.view(*mask.shape, -1)}
 
     def represent(self, encoder: Encoder, features: Mapping[str, Tensor], mask: Tensor) -> Tensor:
-        """Sentence vectors [B, d] from features and the mask [B, S]."""
+        """Vectors [B, d], or [B, S, d] without pooling, from features and the mask [B, S]."""
         below = features["hidden"].flatten(0, 1)
         rows = encoder.run(below, mask, self.cut, encoder.stages)[-1]
         return encoder.pool(rows, mask)

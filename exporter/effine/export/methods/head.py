@@ -12,7 +12,7 @@ from effine.export.methods import Method, Recipe, method
 
 @method
 class Head(Method):
-    """Features are the pooled states [B, d]; the train program holds no backbone."""
+    """Features are the pooled states; the train program holds no backbone."""
 
     name = "head"
     summary = "only the task head; the fastest and smallest, and the score to beat"
@@ -20,7 +20,7 @@ class Head(Method):
     layered = False
 
     def features(self, encoder: Encoder, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Pooled final states [B, d]."""
+        """Final states, pooled to [B, d] or, where a task needs all tokens, [B, S, d]."""
         mask = tokens["attention_mask"]
         rows = encoder.run(encoder.embed(tokens), mask, 0, encoder.stages)[-1]
         return {"pooled": encoder.pool(rows, mask)}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from effine.export.encoder import Encoder
+from effine.export.encoder import ALL_TOKENS, Encoder
 from effine.export.errors import ExportError
 from effine.export.methods import Method, Options, Recipe, method, option
 
@@ -99,7 +99,12 @@ class Read(Method):
     def install(self, encoder: Encoder) -> None:
         """Put the network beside the encoder."""
         if self.options.tokens == "first" and encoder.pooling != "cls":
-            raise ExportError("--method-option tokens=first: needs --pooling cls")
+            remedy = (
+                "the task needs all tokens"
+                if encoder.pooling == ALL_TOKENS
+                else "needs --pooling cls"
+            )
+            raise ExportError(f"--method-option tokens=first: {remedy}")
         settings = self.options
         encoder.side = DepthGRU(
             encoder.hidden, settings.width, settings.scale, settings.aggregate

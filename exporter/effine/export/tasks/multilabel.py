@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from effine.export.tasks import task
 from effine.export.tasks.classification import Classification
+from effine.runtime.examples import Example
 
 
 @task
@@ -15,9 +20,10 @@ class MultiLabel(Classification):
 
     name = "multilabel"
     label_dtype = torch.float32
+    fewest = 1
+    has_samples = False
 
-    @property
-    def label_shape(self) -> tuple[int, ...]:
+    def label_shape(self, seq: int) -> tuple[int, ...]:
         """A 1 or 0 for each row of the head."""
         return (self.outputs + self.spare,)
 
@@ -30,3 +36,15 @@ class MultiLabel(Classification):
         """Binary cross entropy by PyTorch."""
         each = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
         return each.sum(1) / self.outputs
+
+    @classmethod
+    def stand_ins(
+        cls, examples: Sequence[Example], labels: Sequence[str], random: np.random.Generator
+    ) -> list[Example]:
+        """Few of the labels."""
+        return [
+            dataclasses.replace(
+                example, labels=tuple(label for label in labels if random.random() < 0.2)
+            )
+            for example in examples
+        ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from effine.export.errors import ExportError
 from effine.export.tasks import Task, task
+from effine.runtime.examples import Example
 
 
 @task
@@ -18,10 +21,8 @@ class Regression(Task):
     label_dtype = torch.float32
     rates = (2.0, 0.3)
 
-    def __init__(self, outputs: int = 1, spare: int = 0) -> None:
-        if spare:
-            raise ExportError("--spare-labels: regression has no labels")
-        super().__init__(outputs)
+    def __init__(self, outputs: int, spare: int = 0) -> None:
+        super().__init__(outputs, spare)
         self.center = 0.0
 
     def begin_at(self, targets: np.ndarray) -> None:
@@ -42,3 +43,14 @@ class Regression(Task):
     def reference_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Squared error by PyTorch."""
         return nn.functional.mse_loss(logits[:, 0], labels, reduction="none")
+
+    @classmethod
+    def stand_ins(
+        cls, examples: Sequence[Example], labels: Sequence[str], random: np.random.Generator
+    ) -> list[Example]:
+        """Scores around 3."""
+        scores = random.normal(3.0, 0.5, len(examples)).tolist()
+        return [
+            dataclasses.replace(example, score=score)
+            for example, score in zip(examples, scores, strict=True)
+        ]

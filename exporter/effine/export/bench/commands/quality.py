@@ -19,7 +19,6 @@ from effine.export.bench.commands.options import (
     numbers_of,
     precision_option,
     results_option,
-    task_option,
     words_of,
 )
 from effine.export.errors import ExportError
@@ -32,11 +31,12 @@ from effine.export.errors import ExportError
     type=FOLDER,
     multiple=True,
     required=True,
-    help="Folder with train.jsonl and test.jsonl or dev.jsonl; may be repeated.",
+    help="Folder with train.jsonl and test.jsonl or dev.jsonl, or with one .json in SQuAD's "
+    "format, which is split by article; may be repeated.",
 )
 @methods_option("head,adapter,lora,spartan,read")
 @model_option
-@task_option
+@click.option("--task", default="classification", show_default=True, help="What is learned.")
 @click.option("--train-size", type=click.IntRange(2), help="Train on a stratified part.")
 @click.option("--per-class", type=click.IntRange(1), help="Train on so many of each label.")
 @click.option("--max-test", type=click.IntRange(1), help="Use only the first test examples.")

@@ -17,13 +17,14 @@ from transformers import AutoModel, PreTrainedModel
 
 from effine.export.backbones import load_backbone, packaged_minilm
 from effine.export.capture import MASK
+from effine.export.encoder import ALL_TOKENS
 from effine.export.errors import ExportError
 from effine.export.methods import Method, make_method
 from effine.export.methods.read import Read
 from effine.export.methods.spartan import Memory
 from effine.export.model import Model, group_of
 from effine.export.optimizers import OPTIMIZERS
-from effine.export.tasks import make_task
+from effine.export.tasks import task_of
 from effine.runtime.artifact import Artifact
 from effine.runtime.manifest import Manifest
 
@@ -83,7 +84,7 @@ class RivalNetwork(nn.Module):
         self.first_only = isinstance(model.method, Read) and model.method.first_only(encoder)
 
     def forward(self, tokens: Mapping[str, Tensor]) -> Tensor:
-        """Logits [B, C] from token inputs [B, S]."""
+        """Logits [B, C], or [B, S, C] for tasks on tokens, from token inputs [B, S]."""
         output = self.network(**tokens, output_hidden_states=self.side is not None)
         hidden = output.last_hidden_state
         if self.side is not None:
@@ -102,6 +103,8 @@ class RivalNetwork(nn.Module):
     def _pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
         if self.pooling == "cls":
             return hidden[:, 0]
+        if self.pooling == ALL_TOKENS:
+            return hidden
         valid = mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * valid).sum(dim=1) / valid.sum(dim=1)
 
@@ -152,9 +155,7 @@ def _model(artifact: Artifact, source: str, method: Method) -> Model:
     backbone = load_backbone(source, manifest.backbone.pooling)
     if backbone.sha256 != manifest.backbone.sha256:
         raise ExportError(f"--model {source}: isn't the backbone of {artifact.path}")
-    labels = max(1, len(manifest.task.labels))
-    task = make_task(manifest.task.name, labels, manifest.task.spare_labels)
-    return Model(backbone.encoder, method, task)
+    return Model(backbone.encoder, method, task_of(manifest.task))
 
 
 def load_parameters(model: Model, state: Mapping[str, np.ndarray]) -> None:

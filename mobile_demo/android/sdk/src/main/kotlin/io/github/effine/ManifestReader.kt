@@ -131,8 +131,8 @@ private fun Fields.backbone() {
 }
 
 private fun Fields.task(): TaskInfo {
-    get("metric").oneOf("accuracy", "micro_f1", "pearson")
     val name = get("name").oneOf(TaskInfo.CLASSIFICATION, TaskInfo.MULTILABEL, TaskInfo.REGRESSION)
+    get("metric").oneOf("accuracy", "micro_f1", "pearson")
     val labels = get("labels").items().map { it.text() }
     return TaskInfo(name, labels, get("spare_labels").count(), get("pair").boolean())
 }
