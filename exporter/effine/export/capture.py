@@ -71,10 +71,11 @@ def capture(function: Pure, inputs: Tensors, frozen: Tensors) -> Captured:
 
 
 def backbone_function(model: Model) -> Pure:
-    """Token inputs -> features."""
+    """Token inputs, parameters -> features."""
 
     def function(inputs: Tensors, frozen: Tensors) -> Tensors:
-        return _call(model, "features", frozen, inputs)
+        tokens = {name: inputs[name] for name in model.encoder.token_inputs}
+        return _call(model, "features", frozen | _learned(model, inputs), tokens)
 
     return function
 
@@ -84,8 +85,8 @@ def predict_function(model: Model, features: list[str]) -> Pure:
 
     def function(inputs: Tensors, frozen: Tensors) -> Tensors:
         chosen = {name: inputs[name] for name in features}
-        params = {name: inputs[name] for name in model.trainable()}
-        return {"logits": _call(model, "forward", frozen | params, chosen, inputs[MASK])}
+        tensors = frozen | _learned(model, inputs)
+        return {"logits": _call(model, "forward", tensors, chosen, inputs[MASK])}
 
     return function
 
@@ -95,7 +96,8 @@ def train_function(model: Model, features: list[str], optimizer: Optimizer) -> P
 
     def function(inputs: Tensors, frozen: Tensors) -> Tensors:
         loss, logits, grads = _gradients(model, features, inputs, frozen)
-        return {"loss": loss, "logits": logits, **_updated(model, optimizer, inputs, grads)}
+        updated = _updated(model, optimizer, inputs, grads)
+        return {"loss": loss, "logits": logits, **updated, **_watched(model, inputs, grads)}
 
     return function
 
@@ -116,7 +118,7 @@ def apply_function(model: Model, optimizer: Optimizer) -> Pure:
 
     def function(inputs: Tensors, frozen: Tensors) -> Tensors:
         grads = {name: inputs[gradient_name(name)] for name in model.trainable()}
-        return _updated(model, optimizer, inputs, grads)
+        return _updated(model, optimizer, inputs, grads) | _watched(model, inputs, grads)
 
     return function
 
@@ -125,9 +127,10 @@ def _gradients(
     model: Model, features: list[str], inputs: Tensors, frozen: Tensors
 ) -> tuple[Tensor, Tensor, Tensors]:
     chosen = {name: inputs[name] for name in features}
+    constants = frozen | _learned(model, inputs)
 
     def loss_and_logits(params: Tensors) -> tuple[Tensor, Tensor]:
-        logits = _call(model, "forward", frozen | params, chosen, inputs[MASK])
+        logits = _call(model, "forward", constants | params, chosen, inputs[MASK])
         losses = model.task.loss(logits, inputs["labels"])
         return (losses * inputs["example_weight"]).sum() / inputs["weight_sum"].sum(), logits
 
@@ -152,6 +155,16 @@ def _updated(model: Model, optimizer: Optimizer, inputs: Tensors, grads: Tensors
     }
 
 
+def _learned(model: Model, inputs: Tensors) -> Tensors:
+    return {name: inputs[name] for name in model.learned()}
+
+
+def _watched(model: Model, inputs: Tensors, grads: Tensors) -> Tensors:
+    """The sums that a policy wants of the gradients, which no clipping has changed."""
+    names = {name: statistic_name(name) for name in model.watched()}
+    return {sum_name: inputs[sum_name] + grads[name] for name, sum_name in names.items()}
+
+
 def gradient_name(parameter: str) -> str:
     """The name of a parameter's gradient sum."""
     return f"{parameter}.grad"
@@ -160,6 +173,11 @@ def gradient_name(parameter: str) -> str:
 def moment_name(parameter: str, moment: str) -> str:
     """The state's name of an optimizer moment."""
     return f"{parameter}.{moment}"
+
+
+def statistic_name(parameter: str) -> str:
+    """The state's name of the sum of a parameter's gradients over an interval."""
+    return f"{parameter}.drift"
 
 
 def attribute(name: str) -> str:

@@ -2,12 +2,14 @@
 
 It is independent of capture and lowering, starts from a perturbed state (behind
 zero-initialised outputs gradients vanish and a test would be empty), and covers every
-shape, a short batch and unequal weights. Every engine replays it.
+shape, a short batch and unequal weights. A method with phases goes through all of them and
+back to the first. Every engine replays it.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,13 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from effine.export.capture import MASK
+from effine.export.capture import MASK, statistic_name
 from effine.export.errors import ExportError
 from effine.export.model import GROUPS, Model, group_of
 from effine.export.optimizers import Optimizer
 from effine.export.precision import FP32, Precision, emulated
 from effine.export.tolerances import tolerances
 from effine.runtime.manifest import Tolerances
+from effine.runtime.phases import Transition
+from effine.runtime.replay import phase_prefix, within
 from effine.runtime.tokenize import Tokens, pad
 
 STEPS = 20
@@ -81,7 +85,7 @@ def record(
     """
     with _restored(model):
         _perturb(model, seed)
-        start = {name: p.detach().clone() for name, p in model.trainable().items()}
+        start = {name: p.detach().clone() for name, p in model.learned().items()}
         batches, expected, ties = _learning_run(model, optimizer, data, start, precision, seed)
         arrays = {f"batch.{i}.{name}": a for i, b in enumerate(batches) for name, a in b.items()}
         arrays |= {f"start.{name}": tensor.numpy() for name, tensor in start.items()}
@@ -94,6 +98,8 @@ def record(
             arrays |= {f"fp32.{name}": array for name, array in outputs.items()}
             disturbed = _disturbed_runs(model, optimizer, batches, start, precision)
     metadata = {"format": "effine golden", "steps": str(STEPS), "ties": str(ties)}
+    if len(model.phases) > 1:
+        metadata["phases"] = json.dumps(_turns(model))
     return Recorded(arrays, metadata, tolerances(precision.name, arrays, disturbed))
 
 
@@ -189,27 +195,68 @@ def _scheduled(rates: dict[str, float], step: int) -> Arrays:
     }
 
 
+def _turns(model: Model) -> dict[int, str]:
+    """The phases that the run goes to, by the step before which it does.
+
+    It goes through all of them, to each once more where a phase leads to itself, and back to
+    the first where a way leads there.
+    """
+    ways = model.method.transitions(model.encoder)
+    known = {(source, way.target) for way in ways for source in way.sources}
+    first, last = model.phases[0], model.phases[-1]
+    route = [*model.phases, first] if (last, first) in known else list(model.phases)
+    begins = [index * STEPS // len(route) for index in range(len(route) + 1)]
+    turns = dict(zip(begins[1:-1], route[1:], strict=True))
+    for phase, begin, end in zip(route, begins[:-1], begins[1:], strict=True):
+        if (phase, phase) in known and end - begin > 1:
+            turns[(begin + end) // 2] = phase
+    return turns
+
+
+def _turned(model: Model, phase: str) -> Transition:
+    """Go to a phase; returns what that does to the state."""
+    ways = model.method.transitions(model.encoder)
+    way = next(w for w in ways if model.phase in w.sources and w.target == phase)
+    model.enter(phase)
+    return way
+
+
 def _train(model: Model, optimizer: Optimizer, batches: list[Arrays]) -> Arrays:
+    turns = _turns(model)
+    model.enter(model.phases[0])
     torch_optimizer = _torch_optimizer(model, optimizer)
     expected: Arrays = {}
+    sums: dict[str, Tensor] = {}
+    seen: set[str] = set()
     losses = []
     for step, arrays in enumerate(batches):
+        way = _turned(model, turns[step]) if step in turns else None
+        if way is not None and way.restarts:
+            torch_optimizer = _torch_optimizer(model, optimizer)
+        if way is not None and "statistic" in way.zero:
+            sums = {}
         inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
         features, logits = _forward(model, arrays)
         each = model.task.reference_loss(logits, inputs["labels"])
         loss = (each * inputs["example_weight"]).sum() / inputs["weight_sum"][0]
         torch_optimizer.zero_grad()
         loss.backward()
+        for name in model.watched():
+            sums[name] = sums.get(name, 0.0) + _grad(model.trainable()[name])
         if optimizer.clip_norm:
             nn.utils.clip_grad_norm_(model.trainable().values(), optimizer.clip_norm)
-        if step == 0:
-            expected |= _outputs(features, logits)
-            expected |= {f"gradient.{n}": _gradient(p) for n, p in model.trainable().items()}
+        if model.phase not in seen:
+            seen.add(model.phase)
+            found = _outputs(features, logits)
+            found |= {f"gradient.{n}": _gradient(p) for n, p in model.trainable().items()}
+            prefix = phase_prefix(model.phase, model.phases[0])
+            expected |= {prefix + key: array for key, array in found.items()}
         _set_rates(torch_optimizer, {g: float(inputs[f"learning_rate.{g}"]) for g in GROUPS})
         torch_optimizer.step()
         losses.append(loss.item())
     expected["loss"] = np.array(losses, np.float32)
-    return expected | {f"end.{n}": p.detach().numpy().copy() for n, p in model.trainable().items()}
+    expected |= {f"statistic.{statistic_name(n)}": total.numpy() for n, total in sums.items()}
+    return expected | {f"end.{n}": p.detach().numpy().copy() for n, p in model.learned().items()}
 
 
 def _forward(model: Model, arrays: Arrays) -> tuple[dict[str, Tensor], Tensor]:
@@ -252,16 +299,24 @@ def _set_rates(torch_optimizer: torch.optim.Optimizer, rates: dict[str, float]) 
 
 
 def _gradient(parameter: nn.Parameter) -> np.ndarray:
-    grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-    return grad.detach().numpy().copy()
+    return _grad(parameter).numpy().copy()
+
+
+def _grad(parameter: nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter.detach()) if parameter.grad is None else parameter.grad
 
 
 def _sampled(expected: Arrays, random: np.random.Generator) -> Arrays:
     """Keep 256 entries and the norm of each large tensor instead of the whole."""
     result: Arrays = {}
+    for phase in dict.fromkeys(key.split(".")[1] for key in expected if key.startswith("at.")):
+        inside = _sampled(within(expected, phase), random)
+        result |= {f"at.{phase}.{key}": array for key, array in inside.items()}
     for key, array in expected.items():
         kind, _, name = key.partition(".")
-        if kind not in ("gradient", "end", "decay") or array.size <= SAMPLED_ABOVE:
+        if kind == "at":
+            continue
+        if kind not in ("gradient", "end", "decay", "statistic") or array.size <= SAMPLED_ABOVE:
             result[key] = array
             continue
         drawn = random.choice(array.size, SAMPLES, replace=False)
@@ -275,19 +330,20 @@ def _sampled(expected: Arrays, random: np.random.Generator) -> Arrays:
 def _perturb(model: Model, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in model.trainable().values():
+        for parameter in model.learned().values():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * _PERTURBATION)
 
 
 def _load(model: Model, values: dict[str, Tensor]) -> None:
+    model.enter(model.phases[0])
     with torch.no_grad():
-        for name, parameter in model.trainable().items():
+        for name, parameter in model.learned().items():
             parameter.copy_(values[name])
 
 
 @contextmanager
 def _restored(model: Model) -> Iterator[None]:
-    before = {name: p.detach().clone() for name, p in model.trainable().items()}
+    before = {name: p.detach().clone() for name, p in model.learned().items()}
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from effine.export.lowering.xnnpack import FrozenWeights, Lowered, lower, merge_
 from effine.export.memory import predict_memory
 from effine.export.model import Model
 from effine.export.optimizers import Optimizer
-from effine.export.phases import KINDS, capture_all, signature
+from effine.export.phases import KINDS, capture_all, signature, state_layout
 from effine.export.precision import FP32, Precision, frozen_matrices, frozen_tables
 from effine.runtime.manifest import MemoryInfo, Program
 
@@ -61,22 +61,26 @@ def build_programs(
     """
     progress("capturing the programs")
     captured = capture_all(model, optimizer, batch, seqs, accumulate)
+    kinds = [kind for kind in KINDS if captured[kind]]
     progress("lowering the programs")
     lowered = _lower_all(captured, _frozen_weights(model, precision))
-    files = {f"{kind}.pte": lowered[kind].program for kind in KINDS}
-    footprints = {name: f for kind in KINDS for name, f in lowered[kind].footprints.items()}
-    parts = [lowered[kind].weights for kind in KINDS]
+    files = {f"{kind}.pte": lowered[kind].program for kind in kinds}
+    footprints = {name: f for kind in kinds for name, f in lowered[kind].footprints.items()}
+    parts = [lowered[kind].weights for kind in kinds]
+    state = {entry.name: entry for entry in state_layout(model, optimizer)}
     files[WEIGHT_FILE] = merge_weights(part for part in parts if part is not None)
     return Programs(
         files,
         {
             kind: Program(
-                f"{kind}.pte", {name: signature(name, c, model) for name, c in methods.items()}
+                f"{kind}.pte",
+                {name: signature(name, made, model, state) for name, made in methods.items()},
             )
             for kind, methods in captured.items()
+            if methods
         },
-        {name: count for kind in KINDS for name, count in lowered[kind].delegates.items()},
-        {name: ops for kind in KINDS for name, ops in lowered[kind].portable.items()},
+        {name: count for kind in kinds for name, count in lowered[kind].delegates.items()},
+        {name: ops for kind in kinds for name, ops in lowered[kind].portable.items()},
         predict_memory(model, optimizer, batch, precision.name, captured, footprints),
     )
 
@@ -104,8 +108,8 @@ def _lower_all(
     global _JOBS
     _JOBS = (captured, weights)
     if not sys.platform.startswith("linux"):
-        return {kind: _lower_kind(kind) for kind in KINDS}
-    by_effort = ("train", "predict", "backbone")
+        return {kind: _lower_kind(kind) for kind in captured if captured[kind]}
+    by_effort = [kind for kind in ("train", "predict", "backbone") if captured[kind]]
     with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
         return dict(zip(by_effort, pool.map(_lower_kind, by_effort), strict=True))
 

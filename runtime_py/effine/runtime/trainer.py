@@ -21,6 +21,7 @@ from effine.runtime.features import FeatureSource
 from effine.runtime.learner import Learner, Prediction
 from effine.runtime.metrics import main_metric
 from effine.runtime.order import batches
+from effine.runtime.policies import Policy, policy_for
 from effine.runtime.report import Epoch, Report, diagnose
 from effine.runtime.run import Callback, Progress, Run, Settings
 from effine.runtime.schedule import rate
@@ -106,7 +107,7 @@ class Trainer:
         **settings: Any,
     ) -> Report:
         """Train from the learned parameters on other data, with a new schedule; see `fit`."""
-        self._learner.zero_moments()
+        self._learner.restart()
         return self._start(data, eval, settings, callbacks, checkpoint, checkpoint_every)
 
     def resume(
@@ -161,8 +162,8 @@ class Trainer:
             self._manifest,
             state=self._learner.state,
             best_state=run.best,
-            phase="train",
-            policy={},
+            phase=self._learner.phase,
+            policy=run.policy,
             step=run.step,
             update=run.update,
             total_updates=run.total,
@@ -185,7 +186,7 @@ class Trainer:
             CheckpointError: it is damaged.
         """
         saved = Checkpoint.load(Path(path), self._manifest)
-        self._learner.state = dict(saved.state)
+        self._learner.take(saved.phase, dict(saved.state))
         self._learner.labels = list(saved.labels)
         settings = Settings(**saved.settings)
         self._learner.features.use(settings.cache_precision)
@@ -200,6 +201,7 @@ class Trainer:
             saved.best_metric,
             dict(saved.best_state) if saved.best_state else None,
             saved.patience_left,
+            saved.policy,
             Report.from_dict(saved.report),
         )
         return saved
@@ -249,6 +251,7 @@ class Trainer:
     ) -> Report:
         self._cancelled.clear()
         run = self._run
+        policy = policy_for(self._manifest, run.total)
         while run.epoch < run.settings.epochs and not run.exhausted:
             order = self._order(train, run.settings, run.epoch)
             while run.cursor < len(order) and not self._cancelled.is_set():
@@ -256,6 +259,8 @@ class Trainer:
                     self._learner.features.prefetch([train.tokens[i] for i in following])
                 loss = self._update(train, order[run.cursor])
                 run.cursor += 1
+                if policy is not None:
+                    self._consult(policy, train, dev)
                 if checkpoint is not None and run.update % every == 0:
                     self.save(checkpoint)
                 for callback in callbacks:
@@ -292,6 +297,20 @@ class Trainer:
         run.report.weight_sum += weight
         return loss
 
+    def _consult(self, policy: Policy, train: Dataset, dev: Dataset | None) -> None:
+        """Follow the policy's decision, and log it; a new phase may cache features anew."""
+        run, phase = self._run, self._learner.phase
+        decision = policy.decide(run.policy, run.update, phase, self._learner.state)
+        if decision is None:
+            return
+        if self._learner.enter(decision.phase, decision.indices).restarts:
+            run.step = 0
+        run.policy = dict(decision.memory)
+        entry = {"update": run.update, "phase": decision.phase, "reason": decision.reason}
+        run.report.decisions.append({**entry, **decision.found})
+        if decision.phase != phase:
+            self._begin_cache(train, dev)
+
     def _end_epoch(self, dev: Dataset | None) -> None:
         """Evaluate, and remember the best parameters."""
         run, report = self._run, self._run.report
@@ -316,7 +335,7 @@ class Trainer:
         if run.report.cancelled:
             return
         if run.best is not None:
-            self._learner.state = self._learner.state | run.best
+            self._learner.take(self._learner.phase, self._learner.state | run.best)
         run.report.uncached = self._learner.features.uncached
         initial = self.artifact.initial_state()
         params = self._learner.parameters()

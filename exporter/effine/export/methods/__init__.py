@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from effine.export.encoder import Block, Encoder
 from effine.export.errors import ExportError
+from effine.runtime.phases import TRAIN, Transition
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Method:
     recipe: ClassVar[Recipe]
     Options: ClassVar[type[Options]] = Options
     layered: ClassVar[bool] = True
+    takes_tokens: bool = False
+    """Whether the features are the token inputs themselves, so that no backbone program is."""
 
     def __init__(self, options: Any, first_layer: int | None = None) -> None:
         self.options = options
@@ -67,6 +70,21 @@ class Method:
 
     def install(self, encoder: Encoder) -> None:
         """Put pieces into the encoder and mark what trains. The head always trains."""
+
+    def phases(self, encoder: Encoder) -> tuple[str, ...]:
+        """The names of the phases of training, the first one first."""
+        return (TRAIN,)
+
+    def enter(self, encoder: Encoder, phase: str) -> None:
+        """Mark what trains in a phase."""
+
+    def transitions(self, encoder: Encoder) -> tuple[Transition, ...]:
+        """How the state of one phase becomes that of another."""
+        return ()
+
+    def watches(self, parameter: str) -> str | None:
+        """The group for which a policy adds up the gradients of a parameter, None for none."""
+        return None
 
     def features(self, encoder: Encoder, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the backbone program computes from token inputs [B, S].
