@@ -349,20 +349,20 @@ class Manifest:
                 return seq
         raise ValueError(f"{length} tokens exceed the longest exported sequence")
 
-    def train_method(self, seq: int, phase: str = TRAIN) -> tuple[str, ProgramMethod]:
-        """The train method for features of sequence length `seq`.
+    def train_method(self, seq: int, phase: str | None = None) -> tuple[str, ProgramMethod]:
+        """The train method of a phase, by default the first, for features of length `seq`.
 
         Raises:
             ArtifactError: there is none.
         """
-        return self._at_least(phase, self.shapes.batch, seq)
+        return self._at_least(phase or self.first_phase, self.shapes.batch, seq)
 
     @cached_property
     def accumulates(self) -> bool:
         """Whether gradients of several batches can be summed up for one update."""
         return "accumulate" in self._by_prefix
 
-    def accumulate_method(self, seq: int, phase: str = TRAIN) -> tuple[str, ProgramMethod]:
+    def accumulate_method(self, seq: int, phase: str | None = None) -> tuple[str, ProgramMethod]:
         """The method that adds gradients to their sums, for features of length `seq`.
 
         Raises:
@@ -370,7 +370,7 @@ class Manifest:
         """
         return self._at_least(self._part("accumulate", phase), self.shapes.batch, seq)
 
-    def apply_method(self, phase: str = TRAIN) -> tuple[str, ProgramMethod]:
+    def apply_method(self, phase: str | None = None) -> tuple[str, ProgramMethod]:
         """The method that updates the state from gradient sums.
 
         Raises:
@@ -378,7 +378,9 @@ class Manifest:
         """
         return self._at_least(self._part("apply", phase), self.shapes.batch, 1)
 
-    def predict_method(self, batch: int, seq: int, phase: str = TRAIN) -> tuple[str, ProgramMethod]:
+    def predict_method(
+        self, batch: int, seq: int, phase: str | None = None
+    ) -> tuple[str, ProgramMethod]:
         """The predict method for a batch of features of sequence length `seq`.
 
         Raises:
@@ -418,8 +420,8 @@ class Manifest:
             found.setdefault(name.partition("_")[0], {})[name] = method
         return found
 
-    def _part(self, kind: str, phase: str) -> str:
-        """What names of a kind's methods start with in a phase."""
+    def _part(self, kind: str, phase: str | None) -> str:
+        """What names of a kind's methods start with in a phase, by default the first."""
         own = f"{phase}.{kind}"
         return own if own in self._by_prefix else kind
 

@@ -36,7 +36,7 @@ class Report:
         cache: whether features were cached, and the estimate behind it.
         uncached: how many samples were beyond the bound of the cache.
         decisions: what the method's policy found and decided between updates; each has
-            `update`, the `phase` that follows and the `reason`.
+            `update`, the `epoch` with its fraction, the `phase` that follows and the `reason`.
     """
 
     samples: int = 0

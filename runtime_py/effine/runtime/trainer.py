@@ -306,8 +306,15 @@ class Trainer:
         if self._learner.enter(decision.phase, decision.indices).restarts:
             run.step = 0
         run.policy = dict(decision.memory)
-        entry = {"update": run.update, "phase": decision.phase, "reason": decision.reason}
-        run.report.decisions.append({**entry, **decision.found})
+        run.report.decisions.append(
+            {
+                "update": run.update,
+                "epoch": run.update * run.settings.epochs / run.total,
+                "phase": decision.phase,
+                "reason": decision.reason,
+                **decision.found,
+            }
+        )
         if decision.phase != phase:
             self._begin_cache(train, dev)
 

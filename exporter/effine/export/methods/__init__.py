@@ -68,6 +68,11 @@ class Method:
         self.first_layer = first_layer
         self.cut = 0
 
+    @property
+    def freezes_layers(self) -> bool:
+        """Whether matrices of the encoder stay constant, so that they can be quantised."""
+        return True
+
     def install(self, encoder: Encoder) -> None:
         """Put pieces into the encoder and mark what trains. The head always trains."""
 

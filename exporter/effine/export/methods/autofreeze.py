@@ -41,6 +41,11 @@ class AutoFreeze(Method):
         if not 0 <= options.percentile <= 100:
             raise ExportError("--method-option percentile: must be between 0 and 100")
 
+    @property
+    def freezes_layers(self) -> bool:
+        """Only those below `first_layer`."""
+        return (self.first_layer or 1) > 1
+
     def install(self, encoder: Encoder) -> None:
         """Mark the layers.
 

@@ -38,6 +38,11 @@ class Full(Method):
         if self.takes_tokens and first_layer:
             raise ExportError("--first-layer: embeddings=train trains all layers; leave one out")
 
+    @property
+    def freezes_layers(self) -> bool:
+        """Only those below `first_layer`."""
+        return (self.first_layer or 1) > 1
+
     def install(self, encoder: Encoder) -> None:
         """Mark the layers; no module is added."""
         for module in above_embeddings(self, encoder):
