@@ -14,10 +14,8 @@ import torch
 from artifacts import intents
 from commands import good
 from eager import GraphEngine, Graphs, eager_artifact
-from effine.export import parity as exported_parity
 from effine.export.backbones import load_backbone
 from effine.export.capture import MASK
-from effine.export.cli import training
 from effine.export.errors import ExportError
 from effine.export.methods import make_method
 from effine.export.model import Model, group_of
@@ -26,10 +24,12 @@ from effine.export.tasks import make_task
 from effine.runtime.artifact import Artifact
 from effine.runtime.dataset import load_dataset
 from effine.runtime.engines import Arrays
+from effine.runtime.errors import StateError
 from effine.runtime.feature_cache import cache_key
 from effine.runtime.order import batches
 from effine.runtime.parity import check_engine
 from effine.runtime.policies.autofreeze import AutoFreeze, magnitude, percentile, relative
+from effine.runtime.replay import phase_turns
 from effine.runtime.report import Report
 from effine.runtime.run import Progress
 from effine.runtime.schedule import rate
@@ -155,11 +155,10 @@ def test_every_phase_and_transition_is_in_the_golden_run(
     exported: tuple[Artifact, Graphs], engine: GraphEngine
 ) -> None:
     artifact, _ = exported
-    turns = exported_parity.phase_turns(artifact.golden_with_metadata()[1])
-    ways = list(itertools.pairwise(["cut0", *turns.values()]))
-    assert {
-        artifact.manifest.transitions.index(artifact.manifest.transition(*w)) for w in ways
-    } == (set(range(len(artifact.manifest.transitions))))
+    turns = phase_turns(artifact.golden_with_metadata()[1])
+    route = ["cut0", *(turns[step] for step in sorted(turns))]
+    taken = [artifact.manifest.transition(*way) for way in itertools.pairwise(route)]
+    assert all(way in taken for way in artifact.manifest.transitions)
     report = check_engine(artifact, engine)
     assert report.passed, [check for check in report.checks if not check.passed]
     names = {check.name for check in report.checks}
@@ -207,9 +206,8 @@ def test_parity_fails_when_a_phase_is_wrong(
 ) -> None:
     wrong = mutant(*exported)
     wrong.golden = exported[0].golden()
-    assert fails in {
-        check.name for check in check_engine(exported[0], wrong).checks if not check.passed
-    }
+    report = check_engine(exported[0], wrong)
+    assert fails in {check.name for check in report.checks if not check.passed}
 
 
 def test_layers_freeze_from_below_and_are_bit_identical_at_the_end(run: Any) -> None:
@@ -359,23 +357,20 @@ def test_a_cache_of_frozen_layers_changes_time_and_nothing_else(
     assert report.decisions == run[1].decisions
     assert all(whole.state[n].tobytes() == a.tobytes() for n, a in cached.state.items())
     last = report.decisions[-1]["phase"]
-    count = {
-        t: sum(c.startswith(f"{last}.backbone_") for c in t._learner.engine.calls)
-        for t in (cached, whole)
-    }
-    assert 0 < count[cached] <= len(intents()) < count[whole]
+    with_cache, without = (
+        sum(call.startswith(f"{last}.backbone_") for call in trainer._learner.engine.calls)
+        for trainer in (cached, whole)
+    )
+    assert 0 < with_cache <= len(intents()) < without
     assert "cache: fp32" in report.cache
 
 
 def test_the_key_of_the_cache_has_the_frozen_weights_in_it(
     exported: tuple[Artifact, Graphs],
 ) -> None:
-    one = {"w": np.zeros(3, np.float32)}
-    other = {"w": np.ones(3, np.float32)}
-    keys = {
-        cache_key(exported[0], "fp32", phase, w) for phase in ("cut1", "cut2") for w in (one, other)
-    }
-    assert len(keys) == 4
+    weights = [{"w": np.zeros(3, np.float32)}, {"w": np.ones(3, np.float32)}]
+    settings = itertools.product(("cut1", "cut2"), weights)
+    assert len({cache_key(exported[0], "fp32", phase, held) for phase, held in settings}) == 4
 
 
 def test_more_training_starts_with_all_layers(exported: tuple[Artifact, Graphs]) -> None:
@@ -387,12 +382,12 @@ def test_more_training_starts_with_all_layers(exported: tuple[Artifact, Graphs])
     assert again.decisions[0]["phase"] == "cut0"
 
 
-def test_the_checkpoint_of_another_ladder_is_refused(
+def test_a_state_that_is_not_of_its_phase_is_not_saved(
     exported: tuple[Artifact, Graphs], tmp_path: Path
 ) -> None:
     trainer = Trainer(exported[0], engine=GraphEngine(*exported), cache=False)
     trainer._learner.phase = "cut1"
-    with pytest.raises(Exception, match="is unknown"):
+    with pytest.raises(StateError, match="is unknown"):
         trainer.save(tmp_path / "a.ckpt")
 
 
@@ -408,8 +403,7 @@ def test_the_log_is_printed_and_drawn(
     shown = good(*command, "--plot", tmp_path / "curve.svg")
     assert "update 2: cut0, the first interval, nothing to compare with" in shown
     assert "freeze" in shown
-    assert "cut" in (tmp_path / "curve.svg").read_text() or (tmp_path / "curve.svg").stat().st_size
-    assert training is not None
+    assert "<!-- cut" in (tmp_path / "curve.svg").read_text()
 
 
 @pytest.mark.parametrize(
