@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from artifacts import Exported
+from eager import eager_artifact
 from effine.export.methods import known_methods
 from effine.export.parity import run_parity
 from effine.runtime.engines.jvm import JvmRunner, build_jvm_runner, replay_jvm
@@ -17,7 +18,16 @@ pytest_plugins = "jvm_runner"
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("method", known_methods())
+METHODS = [method for method in known_methods() if method != "autofreeze"]
+
+
+def test_phases_are_refused(tiny: dict[str, Path], tmp_path: Path, jvm: JvmRunner) -> None:
+    phased, _ = eager_artifact(tiny["bert"], tmp_path / "a.effine", method="autofreeze")
+    with pytest.raises(EngineError, match="schema 2 is newer than this version reads"):
+        replay_jvm(jvm, phased.path)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_trains_as_pytorch_does(artifact: Exported, jvm: JvmRunner, method: str) -> None:
     exported = artifact(method)
     report = compare(exported, replay_jvm(jvm, exported.path, threads=1), "jvm")

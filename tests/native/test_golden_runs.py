@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from artifacts import Exported
+from eager import eager_artifact
 from effine.export.methods import known_methods
 from effine.export.parity import run_parity
 from effine.runtime.engines.native import Runner, build_arm64_runner, build_runner, replay_native
@@ -25,7 +26,10 @@ def program(built: Runner, name: str) -> Runner:
 
 @pytest.mark.parametrize(
     ("method", "precision"),
-    [*((method, "fp32") for method in known_methods()), ("spartan", "int8"), ("head", "int4")],
+    [
+        *((method, "fp32") for method in known_methods() if method != "autofreeze"),
+        *(("spartan", "int8"), ("head", "int4")),
+    ],
 )
 def test_trains_as_pytorch_does(
     artifact: Exported, runner: Runner, method: str, precision: str
@@ -33,6 +37,12 @@ def test_trains_as_pytorch_does(
     exported = artifact(method, precision=precision)
     report = compare(exported, replay_native(runner, exported.path, threads=1), "native")
     assert report.passed, [check for check in report.checks if not check.passed]
+
+
+def test_phases_are_refused(tiny: dict[str, Path], tmp_path: Path, runner: Runner) -> None:
+    phased, _ = eager_artifact(tiny["bert"], tmp_path / "a.effine", method="autofreeze")
+    with pytest.raises(EngineError, match="doesn't have schema 1"):
+        replay_native(runner, phased.path)
 
 
 def test_accumulates_as_pytorch_does(

@@ -14,7 +14,7 @@ from effine.export.phases import state_layout
 from effine.export.programs import Programs
 from effine.runtime import manifest as m
 from effine.runtime.metrics import main_metric
-from effine.runtime.phases import Phase
+from effine.runtime.phases import TRAIN, Phase
 
 
 def describe(
@@ -79,9 +79,9 @@ def describe(
 
 
 def _phases(model: Model) -> dict[str, Phase]:
-    """The phases, for methods that have more than one."""
+    """The phases, for methods that have their own."""
     found = {}
-    for phase in model.phases if len(model.phases) > 1 else ():
+    for phase in model.phases if model.phases != (TRAIN,) else ():
         model.enter(phase)
         found[phase] = Phase(model.method.layers_below)
     model.enter(model.phases[0])

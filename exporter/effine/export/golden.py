@@ -98,7 +98,7 @@ def record(
             arrays |= {f"fp32.{name}": array for name, array in outputs.items()}
             disturbed = _disturbed_runs(model, optimizer, batches, start, precision)
     metadata = {"format": "effine golden", "steps": str(STEPS), "ties": str(ties)}
-    if len(model.phases) > 1:
+    if _turns(model):
         metadata["phases"] = json.dumps(_turns(model))
     return Recorded(arrays, metadata, tolerances(precision.name, arrays, disturbed))
 
