@@ -102,6 +102,7 @@ def print_manifest(manifest: Manifest) -> None:
         "backbone": f"{backbone.name}: {backbone.architecture}, {backbone.depth} layers of "
         f"{backbone.hidden}, pooling {backbone.pooling}, {backbone.precision}",
         "below the cut": f"{method.layers_below} layers",
+        "phases": _listed(manifest.phases),
         "task": f"{task.name}, {'pairs' if task.pair else 'single texts'}, "
         f"{len(task.labels)} labels and {task.spare_labels} spare",
         "labels": ", ".join(task.labels),
