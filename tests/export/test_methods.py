@@ -385,7 +385,7 @@ def test_the_same_seed_gives_the_same_pieces() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("magic", {}, "not a method; known: adapter, bitfit"),
+        ("magic", {}, "not a method; known: adapter, autofreeze, bitfit"),
         ("spartan", {"parent": 3}, "no such option; known: parents, children"),
         ("spartan", {"parents": "many"}, "expected a value of type int"),
         ("adapter", {"placement": "top"}, "choose from block, pfeiffer, houlsby"),
