@@ -14,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from effine.export.lowering.decompositions import decompositions
 from effine.export.model import Model, group_of
 from effine.export.optimizers import Optimizer
+from effine.runtime.phases import statistic_name
 
 Tensors = dict[str, Tensor]
 Pure = Callable[[Tensors, Tensors], Tensors]
@@ -97,7 +98,8 @@ def train_function(model: Model, features: list[str], optimizer: Optimizer) -> P
     def function(inputs: Tensors, frozen: Tensors) -> Tensors:
         loss, logits, grads = _gradients(model, features, inputs, frozen)
         updated = _updated(model, optimizer, inputs, grads)
-        return {"loss": loss, "logits": logits, **updated, **_watched(model, inputs, grads)}
+        sums = _watched(model, inputs, grads, updated)
+        return {"loss": loss, "logits": logits, **updated, **sums}
 
     return function
 
@@ -118,7 +120,8 @@ def apply_function(model: Model, optimizer: Optimizer) -> Pure:
 
     def function(inputs: Tensors, frozen: Tensors) -> Tensors:
         grads = {name: inputs[gradient_name(name)] for name in model.trainable()}
-        return _updated(model, optimizer, inputs, grads) | _watched(model, inputs, grads)
+        updated = _updated(model, optimizer, inputs, grads)
+        return updated | _watched(model, inputs, grads, updated)
 
     return function
 
@@ -159,10 +162,14 @@ def _learned(model: Model, inputs: Tensors) -> Tensors:
     return {name: inputs[name] for name in model.learned()}
 
 
-def _watched(model: Model, inputs: Tensors, grads: Tensors) -> Tensors:
-    """The sums that a policy wants of the gradients, which no clipping has changed."""
-    names = {name: statistic_name(name) for name in model.watched()}
-    return {sum_name: inputs[sum_name] + grads[name] for name, sum_name in names.items()}
+def _watched(model: Model, inputs: Tensors, grads: Tensors, updated: Tensors) -> Tensors:
+    """The sums that a policy wants, of changes or of gradients, which no clipping has changed."""
+    changes = model.method.adds_up == "changes"
+    sums = {}
+    for name in model.watched():
+        added = updated[name] - inputs[name] if changes else grads[name]
+        sums[statistic_name(name)] = inputs[statistic_name(name)] + added
+    return sums
 
 
 def gradient_name(parameter: str) -> str:
@@ -173,11 +180,6 @@ def gradient_name(parameter: str) -> str:
 def moment_name(parameter: str, moment: str) -> str:
     """The state's name of an optimizer moment."""
     return f"{parameter}.{moment}"
-
-
-def statistic_name(parameter: str) -> str:
-    """The state's name of the sum of a parameter's gradients over an interval."""
-    return f"{parameter}.drift"
 
 
 def attribute(name: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,14 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from effine.export.capture import MASK, statistic_name
+from effine.export.capture import MASK
 from effine.export.errors import ExportError
+from effine.export.methods import RowSets
 from effine.export.model import GROUPS, Model, group_of
 from effine.export.optimizers import Optimizer
 from effine.export.precision import FP32, Precision, emulated
 from effine.export.tolerances import tolerances
 from effine.runtime.manifest import Tolerances
-from effine.runtime.phases import Transition
+from effine.runtime.phases import Transition, statistic_name
 from effine.runtime.replay import phase_prefix, within
 from effine.runtime.tokenize import Tokens, pad
 
@@ -213,36 +214,59 @@ def _turns(model: Model) -> dict[int, str]:
     return turns
 
 
-def _turned(model: Model, phase: str) -> Transition:
+def _turned(model: Model, phase: str, rows: RowSets) -> Transition:
     """Go to a phase; returns what that does to the state."""
     ways = model.method.transitions(model.encoder)
     way = next(w for w in ways if model.phase in w.sources and w.target == phase)
-    model.enter(phase)
+    model.enter(phase, rows)
     return way
+
+
+class _Sums:
+    """Adds up what the method's policy wants of each parameter it watches."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.totals: dict[str, Tensor] = {}
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        for name in self.model.watched():
+            total = self.totals.get(name)
+            self.totals[name] = values[name] if total is None else total + values[name]
+
+    def values(self) -> dict[str, Tensor]:
+        """Parameters, by name, as they are now."""
+        trained = self.model.trainable()
+        return {name: trained[name].detach().clone() for name in self.model.watched()}
+
+    def gradients(self) -> dict[str, Tensor]:
+        return {name: _grad(self.model.trainable()[name]).clone() for name in self.model.watched()}
 
 
 def _train(model: Model, optimizer: Optimizer, batches: list[Arrays]) -> Arrays:
     turns = _turns(model)
     model.enter(model.phases[0])
     torch_optimizer = _torch_optimizer(model, optimizer)
-    expected: Arrays = {}
-    sums: dict[str, Tensor] = {}
+    rows = model.method.any_rows(model.encoder)
+    expected: Arrays = {f"indices.{at}.{name}": a for at in turns for name, a in rows.items()}
+    sums = _Sums(model)
     seen: set[str] = set()
     losses = []
     for step, arrays in enumerate(batches):
-        way = _turned(model, turns[step]) if step in turns else None
+        way = _turned(model, turns[step], rows) if step in turns else None
         if way is not None and way.restarts:
             torch_optimizer = _torch_optimizer(model, optimizer)
         if way is not None and "statistic" in way.zero:
-            sums = {}
+            sums = _Sums(model)
         inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
         features, logits = _forward(model, arrays)
         each = model.task.reference_loss(logits, inputs["labels"])
         loss = (each * inputs["example_weight"]).sum() / inputs["weight_sum"][0]
         torch_optimizer.zero_grad()
         loss.backward()
-        for name in model.watched():
-            sums[name] = sums.get(name, 0.0) + _grad(model.trainable()[name])
+        before = sums.values()
+        if model.method.adds_up == "gradients":
+            sums.add(sums.gradients())
         if optimizer.clip_norm:
             nn.utils.clip_grad_norm_(model.trainable().values(), optimizer.clip_norm)
         if model.phase not in seen:
@@ -253,9 +277,11 @@ def _train(model: Model, optimizer: Optimizer, batches: list[Arrays]) -> Arrays:
             expected |= {prefix + key: array for key, array in found.items()}
         _set_rates(torch_optimizer, {g: float(inputs[f"learning_rate.{g}"]) for g in GROUPS})
         torch_optimizer.step()
+        if model.method.adds_up == "changes":
+            sums.add({name: now - before[name] for name, now in sums.values().items()})
         losses.append(loss.item())
     expected["loss"] = np.array(losses, np.float32)
-    expected |= {f"statistic.{statistic_name(n)}": total.numpy() for n, total in sums.items()}
+    expected |= {f"statistic.{statistic_name(n)}": t.numpy() for n, t in sums.totals.items()}
     return expected | {f"end.{n}": p.detach().numpy().copy() for n, p in model.learned().items()}
 
 

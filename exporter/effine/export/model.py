@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from effine.export.encoder import Encoder
-from effine.export.methods import Method
+from effine.export.methods import Method, RowSets
 from effine.export.tasks import Task
 
 GROUPS = ("pieces", "head")
@@ -38,10 +38,14 @@ class Model(nn.Module):
         frozen = (name for name, p in self.named_parameters() if not p.requires_grad)
         self._constants = frozenset(frozen)
 
-    def enter(self, phase: str) -> None:
-        """Become what trains in a phase; what the first one doesn't train stays constant."""
+    def enter(self, phase: str, rows: RowSets | None = None) -> None:
+        """Become what trains in a phase; what the first one doesn't train stays constant.
+
+        Args:
+            rows: the indices that the transition takes, by name; None for any.
+        """
         self.phase = phase
-        self.method.enter(self.encoder, phase)
+        self.method.enter(self.encoder, phase, rows)
         self.method.place_cut(self.encoder)
 
     def features(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -61,7 +65,7 @@ class Model(nn.Module):
         return {name: p for name, p in self.learned().items() if p.requires_grad}
 
     def watched(self) -> dict[str, str]:
-        """The group of each trained parameter whose gradients a policy wants added up."""
+        """The group of each trained parameter of which a policy wants a sum."""
         groups = {name: self.method.watches(name) for name in self.trainable()}
         return {name: group for name, group in groups.items() if group is not None}
 

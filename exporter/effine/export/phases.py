@@ -17,13 +17,12 @@ from effine.export.capture import (
     gradient_name,
     moment_name,
     predict_function,
-    statistic_name,
     train_function,
 )
 from effine.export.model import GROUPS, Model, group_of
 from effine.export.optimizers import Optimizer
 from effine.runtime.manifest import ProgramMethod, TensorSpec
-from effine.runtime.phases import StateTensor
+from effine.runtime.phases import StateTensor, statistic_name
 
 KINDS = ("backbone", "train", "predict")
 

@@ -93,7 +93,8 @@ class Checkpoint:
         """
         return cls(
             state=ordered(state, manifest.layout(fields["phase"]), "state"),
-            best_state=best_state and ordered(best_state, manifest.parameters, "best state"),
+            best_state=best_state
+            and ordered(best_state, manifest.parameters_in(fields["phase"]), "best state"),
             identity=manifest.identity,
             state_id=manifest.state_id,
             manifest_sha256=manifest.sha256,
@@ -136,7 +137,9 @@ class Checkpoint:
             best = {name.removeprefix(_BEST): array for name, array in best.items()}
             loaded = cls(
                 state=ordered(state, manifest.layout(fields["phase"]), path),
-                best_state=ordered(best, manifest.parameters, path) if best else None,
+                best_state=ordered(best, manifest.parameters_in(fields["phase"]), path)
+                if best
+                else None,
                 **fields,
             )
         except StateError as error:

@@ -79,7 +79,7 @@ class Learner:
 
     def parameters(self) -> Arrays:
         """The trained parameters alone."""
-        return parameters_of(self.manifest, self.state)
+        return parameters_of(self.manifest, self.state, self.phase)
 
     def update(
         self,

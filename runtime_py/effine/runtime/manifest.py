@@ -282,7 +282,11 @@ class Manifest:
     @cached_property
     def parameters(self) -> tuple[StateTensor, ...]:
         """The tensors that are trained, without moments, as the first phase has them."""
-        return tuple(e for e in self.layout(self.first_phase) if e.role == "parameter")
+        return self.parameters_in(self.first_phase)
+
+    def parameters_in(self, phase: str) -> tuple[StateTensor, ...]:
+        """The tensors that are trained or were, without moments, as a phase has them."""
+        return tuple(entry for entry in self.layout(phase) if entry.role == "parameter")
 
     @property
     def first_phase(self) -> str:

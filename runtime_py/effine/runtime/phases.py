@@ -76,6 +76,11 @@ class StateTensor:
     group: Name
 
 
+def statistic_name(parameter: str) -> str:
+    """The state's name of what a policy wants added up of a parameter."""
+    return f"{parameter}.drift"
+
+
 def moved(
     transition: Transition,
     layout: Iterable[StateTensor],

@@ -40,9 +40,9 @@ def zero_moments(manifest: Manifest, state: Mapping[str, np.ndarray]) -> Arrays:
     }
 
 
-def parameters_of(manifest: Manifest, state: Mapping[str, np.ndarray]) -> Arrays:
-    """The parameters alone, in manifest order; the arrays are shared."""
-    return {entry.name: state[entry.name] for entry in manifest.parameters}
+def parameters_of(manifest: Manifest, state: Mapping[str, np.ndarray], phase: str) -> Arrays:
+    """The parameters alone, as a phase has them, in manifest order; the arrays are shared."""
+    return {entry.name: state[entry.name] for entry in manifest.parameters_in(phase)}
 
 
 def ordered(

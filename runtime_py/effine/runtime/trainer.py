@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from effine.runtime.artifact import Artifact
 from effine.runtime.break_even import Passes
@@ -21,6 +23,7 @@ from effine.runtime.features import FeatureSource
 from effine.runtime.learner import Learner, Prediction
 from effine.runtime.metrics import main_metric
 from effine.runtime.order import batches
+from effine.runtime.phases import moved
 from effine.runtime.policies import Policy, policy_for
 from effine.runtime.report import Epoch, Report, diagnose
 from effine.runtime.run import Callback, Progress, Run, Settings
@@ -107,6 +110,7 @@ class Trainer:
         **settings: Any,
     ) -> Report:
         """Train from the learned parameters on other data, with a new schedule; see `fit`."""
+        self._return()
         self._learner.restart()
         return self._start(data, eval, settings, callbacks, checkpoint, checkpoint_every)
 
@@ -303,8 +307,7 @@ class Trainer:
         decision = policy.decide(run.policy, run.update, phase, self._learner.state)
         if decision is None:
             return
-        if self._learner.enter(decision.phase, decision.indices).restarts:
-            run.step = 0
+        self._enter(decision.phase, decision.indices)
         run.policy = dict(decision.memory)
         run.report.decisions.append(
             {
@@ -317,6 +320,22 @@ class Trainer:
         )
         if decision.phase != phase:
             self._begin_cache(train, dev)
+
+    def _enter(self, phase: str, indices: Mapping[str, np.ndarray]) -> None:
+        """Go to a phase; the best parameters so far take its layout as well."""
+        run = self._run
+        transition = self._learner.enter(phase, indices)
+        if transition.restarts:
+            run.step = 0
+        if run.best is not None:
+            run.best = moved(transition, self._manifest.parameters_in(phase), run.best, indices)
+
+    def _return(self) -> None:
+        """Give the parameters their original layout back."""
+        policy = policy_for(self._manifest, self._run.total)
+        indices = None if policy is None else policy.way_back(self._run.policy)
+        if indices is not None and self._learner.phase != self._manifest.first_phase:
+            self._enter(self._manifest.first_phase, indices)
 
     def _end_epoch(self, dev: Dataset | None) -> None:
         """Evaluate, and remember the best parameters."""
@@ -343,6 +362,7 @@ class Trainer:
             return
         if run.best is not None:
             self._learner.take(self._learner.phase, self._learner.state | run.best)
+        self._return()
         run.report.uncached = self._learner.features.uncached
         initial = self.artifact.initial_state()
         params = self._learner.parameters()

@@ -16,11 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor, nn
 
 from effine.export.encoder import Block, Encoder
 from effine.export.errors import ExportError
 from effine.runtime.phases import TRAIN, Transition
+
+RowSets = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class Method:
     recipe: ClassVar[Recipe]
     Options: ClassVar[type[Options]] = Options
     layered: ClassVar[bool] = True
+    adds_up: ClassVar[str] = "gradients"
+    """What a policy wants added up of each parameter it watches: `gradients` or `changes`."""
     takes_tokens: bool = False
     """Whether the features are the token inputs themselves, so that no backbone program is."""
 
@@ -80,15 +85,23 @@ class Method:
         """The names of the phases of training, the first one first."""
         return (TRAIN,)
 
-    def enter(self, encoder: Encoder, phase: str) -> None:
-        """Mark what trains in a phase."""
+    def enter(self, encoder: Encoder, phase: str, rows: RowSets | None = None) -> None:
+        """Arrange the encoder for a phase and mark what trains.
+
+        Args:
+            rows: the indices that the transition takes, by name; None for any.
+        """
+
+    def any_rows(self, encoder: Encoder) -> RowSets:
+        """Indices, by name, that transitions of the golden run may take."""
+        return {}
 
     def transitions(self, encoder: Encoder) -> tuple[Transition, ...]:
         """How the state of one phase becomes that of another."""
         return ()
 
     def watches(self, parameter: str) -> str | None:
-        """The group for which a policy adds up the gradients of a parameter, None for none."""
+        """The group for which a policy wants something added up of a parameter, else None."""
         return None
 
     def features(self, encoder: Encoder, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:

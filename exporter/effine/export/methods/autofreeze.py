@@ -7,8 +7,8 @@ from typing import Any
 
 from effine.export.encoder import Encoder
 from effine.export.errors import ExportError
-from effine.export.methods import Method, Options, Recipe, method, option
-from effine.export.methods.full import above_embeddings, train
+from effine.export.methods import Options, Recipe, RowSets, method, option
+from effine.export.methods.full import WholeLayers, train
 from effine.runtime.phases import Transition
 from effine.runtime.policies.autofreeze import CUT
 
@@ -26,7 +26,7 @@ class AutoFreezeOptions(Options):
 
 
 @method
-class AutoFreeze(Method):
+class AutoFreeze(WholeLayers):
     """A phase `cutK` for each number K of frozen layers: all up to 6 layers, every second above."""
 
     name = "autofreeze"
@@ -41,11 +41,6 @@ class AutoFreeze(Method):
         if not 0 <= options.percentile <= 100:
             raise ExportError("--method-option percentile: must be between 0 and 100")
 
-    @property
-    def freezes_layers(self) -> bool:
-        """Only those below `first_layer`."""
-        return (self.first_layer or 1) > 1
-
     def install(self, encoder: Encoder) -> None:
         """Mark the layers.
 
@@ -57,15 +52,14 @@ class AutoFreeze(Method):
                 f"--method autofreeze: the layers of '{encoder.architecture}' share their "
                 "weights and can't freeze one by one; use full"
             )
-        for module in above_embeddings(self, encoder):
-            train(module)
+        super().install(encoder)
 
     def phases(self, encoder: Encoder) -> tuple[str, ...]:
         """The ladder of cuts."""
         step = 1 if encoder.depth <= _EVERY_LAYER else 2
         return tuple(f"{CUT}{below}" for below in self.blocks(encoder)[::step])
 
-    def enter(self, encoder: Encoder, phase: str) -> None:
+    def enter(self, encoder: Encoder, phase: str, rows: RowSets | None = None) -> None:
         """Train the layers above the cut alone."""
         cut = int(phase.removeprefix(CUT))
         if self.trains_embedding_norm():

@@ -14,6 +14,24 @@ from effine.export.errors import ExportError
 from effine.export.methods import Method, Options, Recipe, method, option
 
 
+class WholeLayers(Method):
+    """What all methods share that tune whole layers, from `first_layer` on.
+
+    Tables, also those of distances, count as embeddings.
+    """
+
+    @property
+    def freezes_layers(self) -> bool:
+        """Only those below `first_layer`."""
+        return (self.first_layer or 1) > 1
+
+    def install(self, encoder: Encoder) -> None:
+        """Mark the layers; no module is added."""
+        blocks: list[nn.Module] = list(self.inside(encoder))
+        for module in [encoder.embedding_norm, *blocks] if self.trains_embedding_norm() else blocks:
+            train(module)
+
+
 @dataclass(frozen=True)
 class FullOptions(Options):
     """Settings of full tuning."""
@@ -24,8 +42,8 @@ class FullOptions(Options):
 
 
 @method
-class Full(Method):
-    """All layers from `first_layer` on; tables, also those of distances, count as embeddings."""
+class Full(WholeLayers):
+    """All layers from `first_layer` on, and the embeddings if wanted."""
 
     name = "full"
     summary = "the whole encoder above the embeddings; the score to reach"
@@ -38,15 +56,9 @@ class Full(Method):
         if self.takes_tokens and first_layer:
             raise ExportError("--first-layer: embeddings=train trains all layers; leave one out")
 
-    @property
-    def freezes_layers(self) -> bool:
-        """Only those below `first_layer`."""
-        return (self.first_layer or 1) > 1
-
     def install(self, encoder: Encoder) -> None:
-        """Mark the layers; no module is added."""
-        for module in above_embeddings(self, encoder):
-            train(module)
+        """Mark the layers, and the tables if wanted."""
+        super().install(encoder)
         if self.takes_tokens:
             encoder.embeddings.requires_grad_()
             for block in self.inside(encoder):
@@ -69,12 +81,6 @@ class Full(Method):
         if self.takes_tokens:
             features = {"hidden": encoder.embeddings(features)}
         return super().represent(encoder, features, mask)
-
-
-def above_embeddings(method: Method, encoder: Encoder) -> list[nn.Module]:
-    """What a method that tunes whole layers trains, from below."""
-    blocks: list[nn.Module] = list(method.inside(encoder))
-    return [encoder.embedding_norm, *blocks] if method.trains_embedding_norm() else blocks
 
 
 def train(module: nn.Module, wanted: bool = True) -> None:

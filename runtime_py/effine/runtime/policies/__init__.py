@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from effine.runtime.manifest import Manifest
 from effine.runtime.policies.autofreeze import AutoFreeze
 from effine.runtime.policies.decision import Decision
+from effine.runtime.policies.far import Far
 
 
 class Policy(Protocol):
@@ -30,8 +31,15 @@ class Policy(Protocol):
         """
         ...
 
+    def way_back(self, memory: Mapping[str, Any]) -> Mapping[str, np.ndarray] | None:
+        """The rows with which the parameters get their original layout back after a run.
 
-_POLICIES = {"autofreeze": AutoFreeze}
+        None where they have kept it.
+        """
+        ...
+
+
+_POLICIES: dict[str, Callable[[Manifest, int], Policy]] = {"autofreeze": AutoFreeze, "far": Far}
 
 
 def policy_for(manifest: Manifest, updates: int) -> Policy | None:

@@ -74,6 +74,9 @@ class AutoFreeze:
         }
         return Decision(f"{CUT}{cut}", remembered, _reason(start, settled, cut), found)
 
+    def way_back(self, memory: Mapping[str, Any]) -> None:
+        """There is none: the parameters keep their layout."""
+
     def changes(self, start: int, state: Mapping[str, np.ndarray]) -> dict[int, float]:
         """G of each layer from `start` on, tensors and entries in order."""
         sums: dict[int, float] = {}
