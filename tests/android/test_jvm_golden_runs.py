@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from artifacts import Exported
+from artifacts import PHASED, Exported
 from eager import eager_artifact
 from effine.export.methods import known_methods
 from effine.export.parity import run_parity
@@ -18,7 +18,7 @@ pytest_plugins = "jvm_runner"
 ROOT = Path(__file__).parents[2]
 
 
-METHODS = [method for method in known_methods() if method != "autofreeze"]
+METHODS = [method for method in known_methods() if method not in PHASED]
 
 
 def test_phases_are_refused(tiny: dict[str, Path], tmp_path: Path, jvm: JvmRunner) -> None:

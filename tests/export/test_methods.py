@@ -327,6 +327,7 @@ COUNTS = {
     "lora": 2 * 2 * (8 * 32 + 32 * 8),
     "full": LAYERS + 2 * 32,
     "autofreeze": LAYERS + 2 * 32,
+    "far": LAYERS + 2 * 32,
     "spartan": 2 * (16 + 48 + 48) * 32 + (2 * 2 + 1) * 64,
     "read": 3 * (32 * 256 + 256 * 256 + 2 * 256) + 257 * 32 + 32,
 }
@@ -385,7 +386,7 @@ def test_the_same_seed_gives_the_same_pieces() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("magic", {}, "not a method; known: adapter, autofreeze, bitfit"),
+        ("magic", {}, "not a method; known: adapter, autofreeze, bitfit, far"),
         ("spartan", {"parent": 3}, "no such option; known: parents, children"),
         ("spartan", {"parents": "many"}, "expected a value of type int"),
         ("adapter", {"placement": "top"}, "choose from block, pfeiffer, houlsby"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from artifacts import Exported
+from artifacts import PHASED, Exported
 from effine.export.methods import known_methods
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines import Arrays
@@ -29,7 +29,7 @@ def _methods_for(architecture: str) -> list[str]:
 
 def _common(method: str, architecture: str, task: str) -> Any:
     """A method with phases has many programs; `make test` lowers them once."""
-    often = method != "autofreeze" or (architecture, task) == ("bert", "classification")
+    often = method not in PHASED or (architecture, task) == ("bert", "classification")
     return pytest.param(method, architecture, task, marks=[] if often else pytest.mark.matrix)
 
 
@@ -38,7 +38,7 @@ def _case(method: str, architecture: str, task: str) -> Any:
     methods = _methods_for(architecture)
     turn = NEW.index(architecture)
     chosen = method in (methods[turn % len(methods)], methods[(turn + 3) % len(methods)])
-    chosen = chosen and method != "autofreeze"
+    chosen = chosen and method not in PHASED
     return pytest.param(method, architecture, task, marks=[] if chosen else pytest.mark.matrix)
 
 
@@ -57,7 +57,7 @@ MATRIX = [
     ("head", "bert", "multilabel"),
 ]
 QUANTISED = [
-    *((name, "bert", "int8") for name in known_methods() if name not in ("full", "autofreeze")),
+    *((name, "bert", "int8") for name in known_methods() if name not in ("full", *PHASED)),
     *(("adapter", name, "int8") for name in NEW if name != "xlm-roberta"),
     ("head", "bert", "int4"),
     ("read", "bert", "int4"),
