@@ -124,7 +124,8 @@ class Far(WholeLayers):
             if isinstance(layer, Regrouped):
                 block.feed_forward = layer.restore()
             if phase == FAR:
-                parts = (torch.from_numpy(chosen[f"{name}.{kind}"]) for kind in (LEARNERS, OTHERS))
+                learners = chosen.get(f"{name}.{LEARNERS}", np.empty(0, np.int64))
+                parts = map(torch.from_numpy, (learners, chosen[f"{name}.{OTHERS}"]))
                 block.feed_forward = Regrouped(block.feed_forward, *parts)
 
     def any_rows(self, encoder: Encoder) -> RowSets:
@@ -134,8 +135,9 @@ class Far(WholeLayers):
         for name, block in self._layers(encoder).items():
             order = random.permutation(_width(block.feed_forward))
             count = self._count(len(order))
-            rows[f"{name}.{LEARNERS}"] = np.sort(order[:count])
             rows[f"{name}.{OTHERS}"] = np.sort(order[count:])
+            if count:
+                rows[f"{name}.{LEARNERS}"] = np.sort(order[:count])
         return rows
 
     def transitions(self, encoder: Encoder) -> tuple[Transition, ...]:
