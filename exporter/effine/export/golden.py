@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +21,12 @@ from torch import Tensor, nn
 
 from effine.export.capture import MASK
 from effine.export.errors import ExportError
-from effine.export.methods import RowSets
 from effine.export.model import GROUPS, Model, group_of
 from effine.export.optimizers import Optimizer
 from effine.export.precision import FP32, Precision, emulated
+from effine.export.route import Route, turns
 from effine.export.tolerances import tolerances
 from effine.runtime.manifest import Tolerances
-from effine.runtime.phases import Transition, statistic_name
 from effine.runtime.replay import phase_prefix, within
 from effine.runtime.tokenize import Tokens, pad
 
@@ -99,8 +98,8 @@ def record(
             arrays |= {f"fp32.{name}": array for name, array in outputs.items()}
             disturbed = _disturbed_runs(model, optimizer, batches, start, precision)
     metadata = {"format": "effine golden", "steps": str(STEPS), "ties": str(ties)}
-    if _turns(model):
-        metadata["phases"] = json.dumps(_turns(model))
+    if turns(model, STEPS):
+        metadata["phases"] = json.dumps(turns(model, STEPS))
     return Recorded(arrays, metadata, tolerances(precision.name, arrays, disturbed))
 
 
@@ -196,92 +195,34 @@ def _scheduled(rates: dict[str, float], step: int) -> Arrays:
     }
 
 
-def _turns(model: Model) -> dict[int, str]:
-    """The phases that the run goes to, by the step before which it does.
-
-    It goes through all of them, to each once more where a phase leads to itself, and back to
-    the first where a way leads there.
-    """
-    ways = model.method.transitions(model.encoder)
-    known = {(source, way.target) for way in ways for source in way.sources}
-    first, last = model.phases[0], model.phases[-1]
-    route = [*model.phases, first] if (last, first) in known else list(model.phases)
-    begins = [index * STEPS // len(route) for index in range(len(route) + 1)]
-    turns = dict(zip(begins[1:-1], route[1:], strict=True))
-    for phase, begin, end in zip(route, begins[:-1], begins[1:], strict=True):
-        if (phase, phase) in known and end - begin > 1:
-            turns[(begin + end) // 2] = phase
-    return turns
-
-
-def _turned(model: Model, phase: str, rows: RowSets) -> Transition:
-    """Go to a phase; returns what that does to the state."""
-    ways = model.method.transitions(model.encoder)
-    way = next(w for w in ways if model.phase in w.sources and w.target == phase)
-    model.enter(phase, rows)
-    return way
-
-
-class _Sums:
-    """Adds up what the method's policy wants of each parameter it watches."""
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self.totals: dict[str, Tensor] = {}
-
-    def add(self, values: Mapping[str, Tensor]) -> None:
-        for name in self.model.watched():
-            total = self.totals.get(name)
-            self.totals[name] = values[name] if total is None else total + values[name]
-
-    def values(self) -> dict[str, Tensor]:
-        """Parameters, by name, as they are now."""
-        trained = self.model.trainable()
-        return {name: trained[name].detach().clone() for name in self.model.watched()}
-
-    def gradients(self) -> dict[str, Tensor]:
-        return {name: _grad(self.model.trainable()[name]).clone() for name in self.model.watched()}
-
-
 def _train(model: Model, optimizer: Optimizer, batches: list[Arrays]) -> Arrays:
-    turns = _turns(model)
-    model.enter(model.phases[0])
+    route = Route(model, STEPS)
     torch_optimizer = _torch_optimizer(model, optimizer)
-    rows = model.method.any_rows(model.encoder)
-    expected: Arrays = {f"indices.{at}.{name}": a for at in turns for name, a in rows.items()}
-    sums = _Sums(model)
-    seen: set[str] = set()
+    expected = route.indices()
     losses = []
     for step, arrays in enumerate(batches):
-        way = _turned(model, turns[step], rows) if step in turns else None
-        if way is not None and way.restarts:
+        if route.restarts(step):
             torch_optimizer = _torch_optimizer(model, optimizer)
-        if way is not None and "statistic" in way.zero:
-            sums = _Sums(model)
         inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
         features, logits = _forward(model, arrays)
         each = model.task.reference_loss(logits, inputs["labels"])
         loss = (each * inputs["example_weight"]).sum() / inputs["weight_sum"][0]
         torch_optimizer.zero_grad()
         loss.backward()
-        before = sums.values()
-        if model.method.adds_up == "gradients":
-            sums.add(sums.gradients())
+        route.sums.before_step()
         if optimizer.clip_norm:
             nn.utils.clip_grad_norm_(model.trainable().values(), optimizer.clip_norm)
-        if model.phase not in seen:
-            seen.add(model.phase)
+        if step == route.begins[model.phase]:
             found = _outputs(features, logits)
             found |= {f"gradient.{n}": _gradient(p) for n, p in model.trainable().items()}
             prefix = phase_prefix(model.phase, model.phases[0])
             expected |= {prefix + key: array for key, array in found.items()}
         _set_rates(torch_optimizer, {g: float(inputs[f"learning_rate.{g}"]) for g in GROUPS})
         torch_optimizer.step()
-        if model.method.adds_up == "changes":
-            sums.add({name: now - before[name] for name, now in sums.values().items()})
+        route.sums.after_step()
         losses.append(loss.item())
     expected["loss"] = np.array(losses, np.float32)
-    expected |= {f"statistic.{statistic_name(n)}": t.numpy() for n, t in sums.totals.items()}
+    expected |= {f"statistic.{name}": total.numpy() for name, total in route.sums.totals.items()}
     return expected | {f"end.{n}": p.detach().numpy().copy() for n, p in model.learned().items()}
 
 
@@ -325,11 +266,8 @@ def _set_rates(torch_optimizer: torch.optim.Optimizer, rates: dict[str, float]) 
 
 
 def _gradient(parameter: nn.Parameter) -> np.ndarray:
-    return _grad(parameter).numpy().copy()
-
-
-def _grad(parameter: nn.Parameter) -> Tensor:
-    return torch.zeros_like(parameter.detach()) if parameter.grad is None else parameter.grad
+    grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    return grad.detach().numpy().copy()
 
 
 def _sampled(expected: Arrays, random: np.random.Generator) -> Arrays:
