@@ -30,6 +30,8 @@ TAILS = (
     "before we all go to bed",
 )
 BATCH = 4
+PHASED = ("autofreeze", "far")
+"""Methods with phases, whose many programs take long to lower."""
 
 Rows = list[dict[str, Any]]
 Exported = Callable[..., Artifact]

@@ -55,7 +55,7 @@ def eager_step(model: Model, inputs: dict[str, torch.Tensor], features: list[str
 def test_the_rewritten_training_graph_equals_autograd(name: str) -> None:
     model = model_of(name)
     captured = capture_all(model, AdamW(), BATCH, [SEQ])
-    train = captured["train"][f"train_b{BATCH}_s{SEQ}"]
+    train = captured["train"][f"{model.phases[0]}_b{BATCH}_s{SEQ}"]
     features = list(captured["backbone"][f"backbone_b{BATCH}_s{SEQ}"].outputs)
     torch.manual_seed(2)
     inputs = dict(train.inputs)

@@ -319,11 +319,15 @@ def test_frozen_parameters_get_no_gradient(name: str) -> None:
     assert {"head.weight", "head.bias"} <= trained
 
 
+LAYERS = 2 * (4 * 33 * 32 + 33 * 64 + 65 * 32 + 2 * 2 * 32)
 COUNTS = {
     "head": 0,
     "bitfit": 2 * (4 * 32 + 64 + 32 + 2 * 32) + 32,
     "adapter": 2 * (2 * 64 * 32 + 64 + 32),
     "lora": 2 * 2 * (8 * 32 + 32 * 8),
+    "full": LAYERS + 2 * 32,
+    "autofreeze": LAYERS + 2 * 32,
+    "far": LAYERS + 2 * 32,
     "spartan": 2 * (16 + 48 + 48) * 32 + (2 * 2 + 1) * 64,
     "read": 3 * (32 * 256 + 256 * 256 + 2 * 256) + 257 * 32 + 32,
 }
@@ -348,6 +352,10 @@ def test_trainable_counts_follow_the_formula(name: str) -> None:
         ("spartan", None, 0),
         ("spartan", 1, 1),
         ("spartan", 2, 3),
+        ("full", None, 0),
+        ("full", 2, 3),
+        ("autofreeze", None, 0),
+        ("autofreeze", 2, 3),
     ],
 )
 def test_the_cut_lies_just_below_the_first_trained_stage(name, first_layer, cut) -> None:
@@ -378,7 +386,7 @@ def test_the_same_seed_gives_the_same_pieces() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("magic", {}, "not a method; known: adapter, bitfit"),
+        ("magic", {}, "not a method; known: adapter, autofreeze, bitfit, far"),
         ("spartan", {"parent": 3}, "no such option; known: parents, children"),
         ("spartan", {"parents": "many"}, "expected a value of type int"),
         ("adapter", {"placement": "top"}, "choose from block, pfeiffer, houlsby"),

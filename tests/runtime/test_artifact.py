@@ -137,9 +137,9 @@ def test_not_an_artifact(tmp_path: Path) -> None:
 def test_the_manifest_comes_first(folder: Path) -> None:
     document = json.loads((folder / "manifest.json").read_text())
     (folder / "train.pte").unlink()
-    (folder / "manifest.json").write_text(seal(document | {"schema": 2}))
+    (folder / "manifest.json").write_text(seal(document | {"schema": 3}))
     assert refused(folder) == (
-        f"{folder}/manifest.json: schema 2 is newer than this version reads (1); update effine"
+        f"{folder}/manifest.json: schema 3 is newer than this version reads (2); update effine"
     )
 
 

@@ -74,9 +74,9 @@ def test_other_text_is_refused(text: str) -> None:
 
 
 def test_newer_schema(document: Document) -> None:
-    message = refused(document | {"schema": 2, "surprise": True})
+    message = refused(document | {"schema": 3, "surprise": True})
     assert message == (
-        "manifest.json: schema 2 is newer than this version reads (1); update effine"
+        "manifest.json: schema 3 is newer than this version reads (2); update effine"
     )
 
 
@@ -117,7 +117,7 @@ CHANGES: list[tuple[tuple[str | int, ...], Any, str]] = [
     (("state", 0, "shape"), [1] * 9, "of rank 8 or less"),
     (("state", 0, "shape"), [3], "isn't in the state as declared"),
     (("state", 0, "dtype"), "float16", "state[0].dtype"),
-    (("state", 0, "role"), "statistic", "one of parameter, moment"),
+    (("state", 0, "role"), "gradient", "one of parameter, moment, statistic"),
     (("state", 0, "name"), "piece.bias", "state: a name occurs twice"),
     (("state", 0, "name"), "a b", "state[0].name"),
     (("state", 0, "group"), "", "state[0].group"),

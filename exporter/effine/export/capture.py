@@ -14,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from effine.export.lowering.decompositions import decompositions
 from effine.export.model import Model, group_of
 from effine.export.optimizers import Optimizer
+from effine.runtime.phases import statistic_name
 
 Tensors = dict[str, Tensor]
 Pure = Callable[[Tensors, Tensors], Tensors]
@@ -71,10 +72,11 @@ def capture(function: Pure, inputs: Tensors, frozen: Tensors) -> Captured:
 
 
 def backbone_function(model: Model) -> Pure:
-    """Token inputs -> features."""
+    """Token inputs, parameters -> features."""
 
     def function(inputs: Tensors, frozen: Tensors) -> Tensors:
-        return _call(model, "features", frozen, inputs)
+        tokens = {name: inputs[name] for name in model.encoder.token_inputs}
+        return _call(model, "features", frozen | _learned(model, inputs), tokens)
 
     return function
 
@@ -84,8 +86,8 @@ def predict_function(model: Model, features: list[str]) -> Pure:
 
     def function(inputs: Tensors, frozen: Tensors) -> Tensors:
         chosen = {name: inputs[name] for name in features}
-        params = {name: inputs[name] for name in model.trainable()}
-        return {"logits": _call(model, "forward", frozen | params, chosen, inputs[MASK])}
+        tensors = frozen | _learned(model, inputs)
+        return {"logits": _call(model, "forward", tensors, chosen, inputs[MASK])}
 
     return function
 
@@ -95,7 +97,9 @@ def train_function(model: Model, features: list[str], optimizer: Optimizer) -> P
 
     def function(inputs: Tensors, frozen: Tensors) -> Tensors:
         loss, logits, grads = _gradients(model, features, inputs, frozen)
-        return {"loss": loss, "logits": logits, **_updated(model, optimizer, inputs, grads)}
+        updated = _updated(model, optimizer, inputs, grads)
+        sums = _watched(model, inputs, grads, updated)
+        return {"loss": loss, "logits": logits, **updated, **sums}
 
     return function
 
@@ -116,7 +120,8 @@ def apply_function(model: Model, optimizer: Optimizer) -> Pure:
 
     def function(inputs: Tensors, frozen: Tensors) -> Tensors:
         grads = {name: inputs[gradient_name(name)] for name in model.trainable()}
-        return _updated(model, optimizer, inputs, grads)
+        updated = _updated(model, optimizer, inputs, grads)
+        return updated | _watched(model, inputs, grads, updated)
 
     return function
 
@@ -125,9 +130,10 @@ def _gradients(
     model: Model, features: list[str], inputs: Tensors, frozen: Tensors
 ) -> tuple[Tensor, Tensor, Tensors]:
     chosen = {name: inputs[name] for name in features}
+    constants = frozen | _learned(model, inputs)
 
     def loss_and_logits(params: Tensors) -> tuple[Tensor, Tensor]:
-        logits = _call(model, "forward", frozen | params, chosen, inputs[MASK])
+        logits = _call(model, "forward", constants | params, chosen, inputs[MASK])
         losses = model.task.loss(logits, inputs["labels"])
         return (losses * inputs["example_weight"]).sum() / inputs["weight_sum"].sum(), logits
 
@@ -150,6 +156,20 @@ def _updated(model: Model, optimizer: Optimizer, inputs: Tensors, grads: Tensors
         for moment, tensors in moments.items()
         for name, tensor in tensors.items()
     }
+
+
+def _learned(model: Model, inputs: Tensors) -> Tensors:
+    return {name: inputs[name] for name in model.learned()}
+
+
+def _watched(model: Model, inputs: Tensors, grads: Tensors, updated: Tensors) -> Tensors:
+    """The sums that a policy wants, of changes or of gradients, which no clipping has changed."""
+    changes = model.method.adds_up == "changes"
+    sums = {}
+    for name in model.watched():
+        added = updated[name] - inputs[name] if changes else grads[name]
+        sums[statistic_name(name)] = inputs[statistic_name(name)] + added
+    return sums
 
 
 def gradient_name(parameter: str) -> str:

@@ -8,11 +8,12 @@ from importlib.metadata import version
 
 from effine.export.backbones import Backbone
 from effine.export.budget import Plan
-from effine.export.model import Model, group_of
+from effine.export.model import Model
 from effine.export.optimizers import Optimizer
-from effine.export.phases import state_tensors
+from effine.export.phases import state_layout
 from effine.export.programs import Programs
 from effine.runtime import manifest as m
+from effine.runtime.phases import TRAIN, Phase
 from effine.runtime.tasks import find_task
 
 
@@ -71,22 +72,20 @@ def describe(
         ),
         shapes=m.Shapes(plan.batch, tuple(seqs)),
         programs=programs.programs,
-        state=_state(model, optimizer),
+        state=state_layout(model, optimizer),
+        phases=_phases(model),
+        transitions=model.method.transitions(model.encoder),
         tolerances=tolerances,
         memory=programs.memory,
         frozen_head=frozen_head,
     )
 
 
-def _state(model: Model, optimizer: Optimizer) -> tuple[m.StateTensor, ...]:
-    parameters = set(model.trainable())
-    return tuple(
-        m.StateTensor(
-            name,
-            tuple(tensor.shape),
-            "float32",
-            "parameter" if name in parameters else "moment",
-            group_of(name),
-        )
-        for name, tensor in state_tensors(model, optimizer).items()
-    )
+def _phases(model: Model) -> dict[str, Phase]:
+    """The phases, for methods that have their own."""
+    found = {}
+    for phase in model.phases if model.phases != (TRAIN,) else ():
+        model.enter(phase)
+        found[phase] = Phase(model.method.layers_below)
+    model.enter(model.phases[0])
+    return found

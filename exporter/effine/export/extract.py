@@ -66,6 +66,11 @@ def extract(
         raise ExportError(f"{out}: isn't empty; choose another --out or pass --force")
     opened = Artifact.open(artifact) if artifact else _matching(checkpoint)
     saved = Checkpoint.load(checkpoint, opened.manifest)
+    if opened.manifest.parameters_in(saved.phase) != opened.manifest.parameters:
+        raise ExportError(
+            f"{checkpoint}: is in phase {saved.phase}, whose weights are regrouped; "
+            "let the run finish"
+        )
     params = {
         entry.name: torch.from_numpy(saved.state[entry.name].copy())
         for entry in opened.manifest.parameters

@@ -2,12 +2,14 @@
 
 It is independent of capture and lowering, starts from a perturbed state (behind
 zero-initialised outputs gradients vanish and a test would be empty), and covers every
-shape, a short batch and unequal weights. Every engine replays it.
+shape, a short batch and unequal weights. A method with phases goes through all of them and
+back to the first. Every engine replays it.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,9 +24,11 @@ from effine.export.errors import ExportError
 from effine.export.model import GROUPS, Model, group_of
 from effine.export.optimizers import Optimizer
 from effine.export.precision import FP32, Precision, emulated
+from effine.export.route import Route, turns
 from effine.export.tolerances import tolerances
 from effine.runtime.labels import batch_labels
 from effine.runtime.manifest import Tolerances
+from effine.runtime.replay import phase_prefix, within
 from effine.runtime.tokenize import Tokens, pad
 
 STEPS = 20
@@ -83,7 +87,7 @@ def record(
     """
     with _restored(model):
         _perturb(model, seed)
-        start = {name: p.detach().clone() for name, p in model.trainable().items()}
+        start = {name: p.detach().clone() for name, p in model.learned().items()}
         batches, expected, ties = _learning_run(model, optimizer, data, start, precision, seed)
         arrays = {f"batch.{i}.{name}": a for i, b in enumerate(batches) for name, a in b.items()}
         arrays |= {f"start.{name}": tensor.numpy() for name, tensor in start.items()}
@@ -96,6 +100,8 @@ def record(
             arrays |= {f"fp32.{name}": array for name, array in outputs.items()}
             disturbed = _disturbed_runs(model, optimizer, batches, start, precision)
     metadata = {"format": "effine golden", "steps": str(STEPS), "ties": str(ties)}
+    if turns(model, STEPS):
+        metadata["phases"] = json.dumps(turns(model, STEPS))
     return Recorded(arrays, metadata, tolerances(precision.name, arrays, disturbed))
 
 
@@ -192,26 +198,34 @@ def _scheduled(rates: dict[str, float], step: int) -> Arrays:
 
 
 def _train(model: Model, optimizer: Optimizer, batches: list[Arrays]) -> Arrays:
+    route = Route(model, STEPS)
     torch_optimizer = _torch_optimizer(model, optimizer)
-    expected: Arrays = {}
+    expected = route.indices()
     losses = []
     for step, arrays in enumerate(batches):
+        if route.restarts(step):
+            torch_optimizer = _torch_optimizer(model, optimizer)
         inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
         features, logits = _forward(model, arrays)
         each = model.task.reference_loss(logits, inputs["labels"])
         loss = (each * inputs["example_weight"]).sum() / inputs["weight_sum"][0]
         torch_optimizer.zero_grad()
         loss.backward()
+        route.sums.before_step()
         if optimizer.clip_norm:
             nn.utils.clip_grad_norm_(model.trainable().values(), optimizer.clip_norm)
-        if step == 0:
-            expected |= _outputs(features, logits)
-            expected |= {f"gradient.{n}": _gradient(p) for n, p in model.trainable().items()}
+        if step == route.begins[model.phase]:
+            found = _outputs(features, logits)
+            found |= {f"gradient.{n}": _gradient(p) for n, p in model.trainable().items()}
+            prefix = phase_prefix(model.phase, model.phases[0])
+            expected |= {prefix + key: array for key, array in found.items()}
         _set_rates(torch_optimizer, {g: float(inputs[f"learning_rate.{g}"]) for g in GROUPS})
         torch_optimizer.step()
+        route.sums.after_step()
         losses.append(loss.item())
     expected["loss"] = np.array(losses, np.float32)
-    return expected | {f"end.{n}": p.detach().numpy().copy() for n, p in model.trainable().items()}
+    expected |= {f"statistic.{name}": total.numpy() for name, total in route.sums.totals.items()}
+    return expected | {f"end.{n}": p.detach().numpy().copy() for n, p in model.learned().items()}
 
 
 def _forward(model: Model, arrays: Arrays) -> tuple[dict[str, Tensor], Tensor]:
@@ -261,9 +275,14 @@ def _gradient(parameter: nn.Parameter) -> np.ndarray:
 def _sampled(expected: Arrays, random: np.random.Generator) -> Arrays:
     """Keep 256 entries and the norm of each large tensor instead of the whole."""
     result: Arrays = {}
+    for phase in dict.fromkeys(key.split(".")[1] for key in expected if key.startswith("at.")):
+        inside = _sampled(within(expected, phase), random)
+        result |= {f"at.{phase}.{key}": array for key, array in inside.items()}
     for key, array in expected.items():
         kind, _, name = key.partition(".")
-        if kind not in ("gradient", "end", "decay") or array.size <= SAMPLED_ABOVE:
+        if kind == "at":
+            continue
+        if kind not in ("gradient", "end", "decay", "statistic") or array.size <= SAMPLED_ABOVE:
             result[key] = array
             continue
         drawn = random.choice(array.size, SAMPLES, replace=False)
@@ -277,19 +296,20 @@ def _sampled(expected: Arrays, random: np.random.Generator) -> Arrays:
 def _perturb(model: Model, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in model.trainable().values():
+        for parameter in model.learned().values():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * _PERTURBATION)
 
 
 def _load(model: Model, values: dict[str, Tensor]) -> None:
+    model.enter(model.phases[0])
     with torch.no_grad():
-        for name, parameter in model.trainable().items():
+        for name, parameter in model.learned().items():
             parameter.copy_(values[name])
 
 
 @contextmanager
 def _restored(model: Model) -> Iterator[None]:
-    before = {name: p.detach().clone() for name, p in model.trainable().items()}
+    before = {name: p.detach().clone() for name, p in model.learned().items()}
     try:
         yield
     finally:

@@ -45,17 +45,19 @@ def predict_memory(
         footprints: of the methods by name.
         target: what the programs are for; the peak of xnnpack alone is known.
     """
+    train = f"{model.phases[0]}_b{batch}_"
     backbone = f"backbone_b{1 if model.method.layers_below else batch}_"
     used = [
         [found for name, found in footprints.items() if name.startswith(prefix)]
-        for prefix in (f"train_b{batch}_", backbone)
+        for prefix in (train, backbone)
     ]
     weights = {weight for methods in used for found in methods for weight in found.weights}
+    features = [_size(made.outputs.values()) for made in captured["backbone"].values()]
     parts = {
-        "activations": sum(max(found.activations for found in methods) for methods in used),
+        "activations": sum(max((f.activations for f in methods), default=0) for methods in used),
         "weights": int(_BYTES[precision] * sum(weight.elements for weight in weights)),
         "state": _size(state_tensors(model, optimizer).values()),
-        "features": max(_size(made.outputs.values()) for made in captured["backbone"].values()),
+        "features": max(features, default=0),
     }
     peak = _PROCESS + sum(factor * parts[name] for name, factor in _FACTORS.items())
     return MemoryInfo(**parts, peak=int(peak) if target == "xnnpack" else 0)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from effine.export.encoder import Encoder
-from effine.export.methods import Method
+from effine.export.methods import Method, RowSets
 from effine.export.tasks import Task
 
 GROUPS = ("pieces", "head")
@@ -31,9 +31,22 @@ class Model(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             method.install(encoder)
-            method.place_cut(encoder)
             self.encoder = encoder
             self.head = task.head(encoder.hidden).requires_grad_()
+        self.phases = method.phases(encoder)
+        self.enter(self.phases[0])
+        frozen = (name for name, p in self.named_parameters() if not p.requires_grad)
+        self._constants = frozenset(frozen)
+
+    def enter(self, phase: str, rows: RowSets | None = None) -> None:
+        """Become what trains in a phase; what the first one doesn't train stays constant.
+
+        Args:
+            rows: the indices that the transition takes, by name; None for any.
+        """
+        self.phase = phase
+        self.method.enter(self.encoder, phase, rows)
+        self.method.place_cut(self.encoder)
 
     def features(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the backbone program returns for token inputs [B, S]."""
@@ -43,13 +56,22 @@ class Model(nn.Module):
         """Logits [B, C], or [B, S, C] for tasks on tokens, from features and the mask [B, S]."""
         return self.head(self.method.represent(self.encoder, features, mask))
 
+    def learned(self) -> dict[str, nn.Parameter]:
+        """The parameters in the state by name, in state order: those that train now or did."""
+        return {n: p for n, p in self.named_parameters() if n not in self._constants}
+
     def trainable(self) -> dict[str, nn.Parameter]:
-        """The trained parameters by name, in state order."""
-        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+        """Those of them that train in the present phase."""
+        return {name: p for name, p in self.learned().items() if p.requires_grad}
+
+    def watched(self) -> dict[str, str]:
+        """The group of each trained parameter of which a policy wants a sum."""
+        groups = {name: self.method.watches(name) for name in self.trainable()}
+        return {name: group for name, group in groups.items() if group is not None}
 
     def frozen(self) -> dict[str, Tensor]:
-        """Everything else that the programs read, by name."""
-        parameters = {name: p for name, p in self.named_parameters() if not p.requires_grad}
+        """Everything else that the programs read, by name: constants in every phase."""
+        parameters = {n: p for n, p in self.named_parameters() if n in self._constants}
         return parameters | dict(self.named_buffers())
 
 

@@ -1,4 +1,4 @@
-"""The methods of an artifact's programs: a phase at each shape, captured, with its inputs."""
+"""The methods of an artifact's programs: every phase at each shape, captured, with its inputs."""
 
 from __future__ import annotations
 
@@ -19,54 +19,130 @@ from effine.export.capture import (
     predict_function,
     train_function,
 )
-from effine.export.model import GROUPS, Model
+from effine.export.model import GROUPS, Model, group_of
 from effine.export.optimizers import Optimizer
 from effine.runtime.manifest import ProgramMethod, TensorSpec
+from effine.runtime.phases import StateTensor, statistic_name
 
 KINDS = ("backbone", "train", "predict")
 
 Tensors = dict[str, Tensor]
+Graphs = dict[str, dict[str, Captured]]
 
 
 def capture_all(
     model: Model, optimizer: Optimizer, batch: int, seqs: Sequence[int], accumulate: bool = False
-) -> dict[str, dict[str, Captured]]:
+) -> Graphs:
     """Captured graphs by program kind and method name; see `build_programs`."""
-    frozen = model.frozen()
-    captured: dict[str, dict[str, Captured]] = {kind: {} for kind in KINDS}
-    for size in sorted({1, batch}):
-        for seq in seqs:
-            tokens = _tokens(model, size, seq)
-            made = capture(backbone_function(model), tokens, frozen)
-            captured["backbone"][f"backbone_b{size}_s{seq}"] = made
-    for seq in seqs if _features_vary(captured["backbone"], batch, seqs) else seqs[-1:]:
-        for size in sorted({1, batch}):
-            inputs = _predict_inputs(model, captured["backbone"], size, seq)
-            names = list(captured["backbone"][f"backbone_b{size}_s{seq}"].outputs)
-            made = capture(predict_function(model, names), inputs, frozen)
-            captured["predict"][f"predict_b{size}_s{seq}"] = made
-        inputs = _train_inputs(model, optimizer, captured["backbone"], batch, seq)
-        steps = {"train": train_function(model, names, optimizer)}
+    captured: Graphs = {kind: {} for kind in KINDS}
+    first_cut = model.method.cut
+    for phase in model.phases:
+        model.enter(phase)
+        first = phase == model.phases[0]
+        own = "" if first else f"{phase}."
+        backbone = "backbone" if model.method.cut == first_cut else f"{own}backbone"
+        if backbone.startswith(own) and not model.method.takes_tokens:
+            captured["backbone"] |= _backbones(model, backbone, batch, seqs)
+        features = _Features(model, backbone, captured["backbone"])
+        varying = seqs if features.vary(batch, seqs) else seqs[-1:]
+        captured["predict"] |= _predicts(model, features, f"{own}predict", batch, varying)
+        steps = {phase: train_function(model, features.names, optimizer)}
         if accumulate:
-            steps["accumulate"] = accumulate_function(model, names)
-        for phase, function in steps.items():
-            made = capture(function, inputs, frozen)
-            captured["train"][f"{phase}_b{batch}_s{seq}"] = made
-    if accumulate:
-        made = capture(apply_function(model, optimizer), inputs, frozen)
-        captured["train"][f"apply_b{batch}_s{seqs[-1]}"] = made
+            steps[f"{own}accumulate"] = accumulate_function(model, features.names)
+        for seq in varying:
+            inputs = _train_inputs(model, optimizer, features, batch, seq)
+            for name, function in steps.items():
+                made = capture(function, inputs, model.frozen())
+                captured["train"][f"{name}_b{batch}_s{seq}"] = made
+        if accumulate:
+            made = capture(apply_function(model, optimizer), inputs, model.frozen())
+            captured["train"][f"{own}apply_b{batch}_s{seqs[-1]}"] = made
+    model.enter(model.phases[0])
     return captured
 
 
-def state_tensors(model: Model, optimizer: Optimizer) -> dict[str, Tensor]:
-    """The initial state in manifest order: parameters, then each moment of all parameters."""
-    params = {name: p.detach() for name, p in model.trainable().items()}
+def state_tensors(model: Model, optimizer: Optimizer) -> Tensors:
+    """The state as the present phase has it: parameters, moments of those that train, statistics.
+
+    Moments and statistics are zero, parameters those of the model.
+    """
     moments = {
-        moment_name(name, moment): torch.zeros_like(tensor)
+        moment_name(name, moment): torch.zeros_like(p.detach())
         for moment in optimizer.moments
-        for name, tensor in params.items()
+        for name, p in model.trainable().items()
     }
-    return params | moments
+    statistics = {
+        statistic_name(name): torch.zeros_like(model.trainable()[name].detach())
+        for name in model.watched()
+    }
+    return {name: p.detach() for name, p in model.learned().items()} | moments | statistics
+
+
+def state_layout(model: Model, optimizer: Optimizer) -> tuple[StateTensor, ...]:
+    """All tensors that the state has in any phase, in manifest order."""
+    layout: dict[str, StateTensor] = {}
+    for phase in model.phases:
+        model.enter(phase)
+        watched = {statistic_name(name): group for name, group in model.watched().items()}
+        for name, tensor in state_tensors(model, optimizer).items():
+            role = "parameter" if name in model.learned() else "moment"
+            role = "statistic" if name in watched else role
+            group = watched.get(name) or group_of(name)
+            layout.setdefault(name, StateTensor(name, tuple(tensor.shape), "float32", role, group))
+    model.enter(model.phases[0])
+    return tuple(layout.values())
+
+
+class _Features:
+    """What the train and predict methods of a phase get of a backbone.
+
+    Args:
+        backbone: what the names of the backbone's methods start with.
+        captured: the backbone methods by name.
+    """
+
+    def __init__(self, model: Model, backbone: str, captured: Mapping[str, Captured]) -> None:
+        self._model = model
+        self._backbone = backbone
+        self._captured = captured
+        tokens = [name for name in model.encoder.token_inputs if name != MASK]
+        made = next((c for n, c in captured.items() if n.startswith(f"{backbone}_")), None)
+        self.names = tokens if made is None else list(made.outputs)
+
+    def at(self, batch: int, seq: int) -> Tensors:
+        """Features and mask of a batch."""
+        tokens = _tokens(self._model, batch, seq)
+        if self._model.method.takes_tokens:
+            return tokens
+        return {**self._captured[f"{self._backbone}_b{batch}_s{seq}"].outputs, MASK: tokens[MASK]}
+
+    def vary(self, batch: int, seqs: Sequence[int]) -> bool:
+        """Whether their shapes depend on the sequence length."""
+        shapes = [[tuple(self.at(batch, s)[n].shape) for n in self.names] for s in seqs]
+        return any(shape != shapes[0] for shape in shapes)
+
+
+def _backbones(model: Model, name: str, batch: int, seqs: Sequence[int]) -> dict[str, Captured]:
+    params = {n: p.detach() for n, p in model.learned().items()}
+    return {
+        f"{name}_b{size}_s{seq}": capture(
+            backbone_function(model), _tokens(model, size, seq) | params, model.frozen()
+        )
+        for size in sorted({1, batch})
+        for seq in seqs
+    }
+
+
+def _predicts(
+    model: Model, features: _Features, name: str, batch: int, seqs: Sequence[int]
+) -> dict[str, Captured]:
+    params = {n: p.detach() for n, p in model.learned().items()}
+    function = predict_function(model, features.names)
+    return {
+        f"{name}_b{size}_s{seq}": capture(function, features.at(size, seq) | params, model.frozen())
+        for seq in seqs
+        for size in sorted({1, batch})
+    }
 
 
 def _tokens(model: Model, batch: int, seq: int) -> Tensors:
@@ -76,31 +152,12 @@ def _tokens(model: Model, batch: int, seq: int) -> Tensors:
     return tokens | {MASK: torch.ones(batch, seq, dtype=torch.int64)}
 
 
-def _features_vary(backbones: Mapping[str, Captured], batch: int, seqs: Sequence[int]) -> bool:
-    shapes = [
-        [tuple(t.shape) for t in backbones[f"backbone_b{batch}_s{seq}"].outputs.values()]
-        for seq in seqs
-    ]
-    return any(shape != shapes[0] for shape in shapes)
-
-
-def _predict_inputs(
-    model: Model, backbones: Mapping[str, Captured], batch: int, seq: int
-) -> Tensors:
-    return {
-        **backbones[f"backbone_b{batch}_s{seq}"].outputs,
-        MASK: torch.ones(batch, seq, dtype=torch.int64),
-        **{name: p.detach() for name, p in model.trainable().items()},
-    }
-
-
 def _train_inputs(
-    model: Model, optimizer: Optimizer, backbones: Mapping[str, Captured], batch: int, seq: int
+    model: Model, optimizer: Optimizer, features: _Features, batch: int, seq: int
 ) -> Tensors:
     scalars = [f"learning_rate.{group}" for group in GROUPS] + ["step"]
     return {
-        **backbones[f"backbone_b{batch}_s{seq}"].outputs,
-        MASK: torch.ones(batch, seq, dtype=torch.int64),
+        **features.at(batch, seq),
         "labels": torch.zeros(batch, *model.task.label_shape(seq), dtype=model.task.label_dtype),
         "example_weight": torch.ones(batch),
         "weight_sum": torch.full((1,), float(batch)),
@@ -110,15 +167,26 @@ def _train_inputs(
     }
 
 
-def signature(method: str, captured: Captured, model: Model) -> ProgramMethod:
-    """The manifest's description of a captured method."""
-    phase = method.partition("_")[0]
-    gradients = {gradient_name(name) for name in model.trainable()}
+def signature(
+    method: str, captured: Captured, model: Model, state: Mapping[str, StateTensor]
+) -> ProgramMethod:
+    """The manifest's description of a captured method.
+
+    Args:
+        state: the whole state by name.
+    """
+    kind = method.partition("_")[0].rpartition(".")[2]
+
+    def role(name: str) -> str:
+        if name in state:
+            if state[name].role == "statistic":
+                return "statistic"
+            return "update" if name in captured.outputs else "read"
+        return _role(kind, name, model, state)
 
     def spec(name: str, tensor: Tensor) -> TensorSpec:
         dtype = str(tensor.dtype).removeprefix("torch.")
-        role = "gradient" if name in gradients else _role(phase, name, model)
-        return TensorSpec(name, role, tuple(tensor.shape), dtype)
+        return TensorSpec(name, role(name), tuple(tensor.shape), dtype)
 
     return ProgramMethod(
         tuple(spec(name, tensor) for name, tensor in captured.inputs.items()),
@@ -126,17 +194,19 @@ def signature(method: str, captured: Captured, model: Model) -> ProgramMethod:
     )
 
 
-def _role(phase: str, name: str, model: Model) -> str:
+def _role(kind: str, name: str, model: Model, state: Mapping[str, StateTensor]) -> str:
     if name in ("loss", "logits"):
         return name
+    if name == MASK and kind != "backbone":
+        return "mask"
     if name in model.encoder.token_inputs:
-        return "token" if phase == "backbone" else "mask"
+        return "token"
     if name == "labels":
         return "label"
     if name in ("example_weight", "weight_sum"):
         return "weight"
     if name == "step" or name.startswith("learning_rate."):
         return "scalar"
-    if any(name == own or name.startswith(f"{own}.") for own in model.trainable()):
-        return "update" if phase in ("train", "apply") else "read"
+    if any(name == gradient_name(own) for own in state):
+        return "gradient"
     return "feature"

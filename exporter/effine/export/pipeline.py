@@ -194,8 +194,9 @@ def _plan(
         method = make_method(chosen.method, chosen.options, first_layer)
         return Model(encoder, method, task, chosen.seed)
 
+    method = make_method(chosen.method, chosen.options, chosen.first_layer)
     given = {
-        "precision": chosen.backbone_precision,
+        "precision": chosen.backbone_precision or (None if method.freezes_layers else "fp32"),
         "batch": chosen.batch,
         "accumulate": chosen.accumulate,
         "first_layer": chosen.first_layer,

@@ -67,11 +67,16 @@ def choose_precision(
         examples: token inputs [B, S] over which the mean is taken.
 
     Raises:
-        ExportError: int4 for a method whose gradients pass through frozen layers, or for
-            a backbone whose layers don't divide into groups.
+        ExportError: a method that freezes no layer, int4 for one whose gradients pass
+            through frozen layers, or for a backbone whose layers don't divide into groups.
     """
     if name == "fp32":
         return FP32
+    if not model.method.freezes_layers:
+        raise ExportError(
+            f"--backbone-precision {name}: method '{model.method.name}' trains every layer; "
+            "use fp32, or freeze some by --first-layer"
+        )
     layers = frozen_matrices(model)
     if name == "int8":
         return Precision(name, {key: _int8(layer.weight) for key, layer in layers.items()})

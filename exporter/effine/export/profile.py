@@ -68,7 +68,7 @@ def profile(artifact: Artifact, threads: int | None = None) -> list[Profile]:
     manifest = artifact.manifest
     batch, seq = manifest.shapes.batch, manifest.shapes.seqs[-1]
     methods = (
-        manifest.backbone_method(batch, seq)[0],
+        *([manifest.backbone_method(batch, seq)[0]] if manifest.has_backbone else []),
         manifest.train_method(seq)[0],
         manifest.predict_method(1, seq)[0],
     )

@@ -16,9 +16,10 @@ from effine.export.lowering.target import FrozenWeights, Lowered, Target, find_t
 from effine.export.memory import predict_memory
 from effine.export.model import Model
 from effine.export.optimizers import Optimizer
-from effine.export.phases import KINDS, capture_all, signature
+from effine.export.phases import KINDS, capture_all, signature, state_layout
 from effine.export.precision import FP32, Precision, frozen_matrices, frozen_tables
 from effine.runtime.manifest import MemoryInfo, Program, ProgramMethod, TargetInfo
+from effine.runtime.phases import StateTensor
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,18 @@ def build_programs(
     chosen = find_target(target)
     progress("capturing the programs")
     captured = capture_all(model, optimizer, batch, seqs, accumulate)
+    kinds = [kind for kind in KINDS if captured[kind]]
     progress("lowering the programs")
     lowered = _lower_all(chosen, captured, _frozen_weights(model, precision))
-    footprints = {name: f for kind in KINDS for name, f in lowered[kind].footprints.items()}
+    parts = [lowered[kind] for kind in kinds]
+    state = {entry.name: entry for entry in state_layout(model, optimizer)}
+    footprints = {name: found for part in parts for name, found in part.footprints.items()}
     return Programs(
         chosen.describe(),
-        chosen.link(lowered[kind] for kind in KINDS),
-        _describe_programs(model, captured, lowered),
-        {name: count for kind in KINDS for name, count in lowered[kind].delegates.items()},
-        {name: ops for kind in KINDS for name, ops in lowered[kind].portable.items()},
+        chosen.link(parts),
+        _describe_programs(model, state, captured, lowered),
+        {name: count for part in parts for name, count in part.delegates.items()},
+        {name: ops for part in parts for name, ops in part.portable.items()},
         predict_memory(model, optimizer, batch, precision.name, captured, footprints, target),
     )
 
@@ -92,14 +96,17 @@ def _frozen_weights(model: Model, precision: Precision) -> FrozenWeights:
 
 
 def _describe_programs(
-    model: Model, captured: Mapping[str, Mapping[str, Captured]], lowered: Mapping[str, Lowered]
+    model: Model,
+    state: Mapping[str, StateTensor],
+    captured: Mapping[str, Mapping[str, Captured]],
+    lowered: Mapping[str, Lowered],
 ) -> dict[str, Program]:
     """The programs by the names of their files without the suffix."""
     methods: dict[str, dict[str, ProgramMethod]] = defaultdict(dict)
-    for kind in KINDS:
+    for kind, part in lowered.items():
         for name, made in captured[kind].items():
-            methods[lowered[kind].file_of[name]][name] = signature(name, made, model)
-    return {file.partition(".")[0]: Program(file, found) for file, found in methods.items()}
+            methods[part.file_of[name]][name] = signature(name, made, model, state)
+    return {file.rpartition(".")[0]: Program(file, found) for file, found in methods.items()}
 
 
 _JOBS: tuple[Target, dict[str, dict[str, Captured]], FrozenWeights]
@@ -112,8 +119,8 @@ def _lower_all(
     global _JOBS
     _JOBS = (target, captured, weights)
     if not sys.platform.startswith("linux"):
-        return {kind: _lower_kind(kind) for kind in KINDS}
-    by_effort = ("train", "predict", "backbone")
+        return {kind: _lower_kind(kind) for kind in captured if captured[kind]}
+    by_effort = [kind for kind in ("train", "predict", "backbone") if captured[kind]]
     with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
         return dict(zip(by_effort, pool.map(_lower_kind, by_effort), strict=True))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,8 @@ def print_report(report: Report, manifest: Manifest, checkpoint: Path) -> None:
         click.echo(f"epoch {epoch.epoch}: {loss}  {_metrics(epoch.metrics)}{kept}".rstrip())
     if report.metrics and report.before:
         click.echo(f"{metric}: {report.before[metric]:.3f} -> {report.metrics[metric]:.3f}")
+    for made in report.decisions:
+        click.echo(f"update {made['update']}: {made['phase']}, {made['reason']}")
     if report.truncated:
         click.echo(f"{report.truncated} of {report.samples} texts were truncated")
     if report.uncached:
@@ -86,6 +89,7 @@ def print_manifest(manifest: Manifest) -> None:
         "backbone": f"{backbone.name}: {backbone.architecture}, {backbone.depth} layers of "
         f"{backbone.hidden}, pooling {backbone.pooling}, {backbone.precision}",
         "below the cut": f"{method.layers_below} layers",
+        "phases": _listed(manifest.phases),
         "task": f"{task.name}, {'pairs' if task.pair else 'single texts'}, "
         f"{len(task.labels)} labels and {task.spare_labels} spare",
         "labels": ", ".join(task.labels),
@@ -139,7 +143,7 @@ def print_methods(described: Sequence[dict[str, Any]], *, details: bool) -> None
 
 
 def draw_curve(report: Report, manifest: Manifest, path: Path) -> None:
-    """Draw loss and metric by epoch into a PNG or SVG file."""
+    """Draw loss and metric by epoch, and changes of phase, into a PNG or SVG file."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -153,6 +157,11 @@ def draw_curve(report: Report, manifest: Manifest, path: Path) -> None:
     axes.set_ylabel("mean training loss", color="tab:blue")
     axes.set_title(f"{manifest.name}: {manifest.method_info.name} on {manifest.backbone.name}")
     axes.xaxis.get_major_locator().set_params(integer=True)
+    for before, made in itertools.pairwise(report.decisions):
+        if made["phase"] != before["phase"]:
+            axes.axvline(made["epoch"], color="tab:green", linestyle="--", linewidth=1)
+            height = axes.get_xaxis_transform()
+            axes.text(made["epoch"], 0.01, made["phase"], transform=height, color="tab:green")
     if report.before:
         right = axes.twinx()
         scores = [report.before[metric], *(epoch.metrics[metric] for epoch in report.epochs)]

@@ -44,7 +44,7 @@ class Checkpoint:
     """A run at a moment; with the artifact and the data it is all that is needed to go on.
 
     Args:
-        state: parameters and moments.
+        state: the tensors of the phase's layout.
         best_state: parameters with the best metric so far.
         identity: what the artifact must have in common, see `Manifest.identity`.
         manifest_sha256: of the very artifact that was trained.
@@ -92,8 +92,9 @@ class Checkpoint:
             StateError: the arrays aren't those of the manifest.
         """
         return cls(
-            state=ordered(state, manifest.state, "state"),
-            best_state=best_state and ordered(best_state, manifest.parameters, "best state"),
+            state=ordered(state, manifest.layout(fields["phase"]), "state"),
+            best_state=best_state
+            and ordered(best_state, manifest.parameters_in(fields["phase"]), "best state"),
             identity=manifest.identity,
             state_id=manifest.state_id,
             manifest_sha256=manifest.sha256,
@@ -132,10 +133,13 @@ class Checkpoint:
             _check_identity(path, fields, manifest)
             best = {n: a for n, a in tensors.items() if n.startswith(_BEST)}
             state = {name: array for name, array in tensors.items() if name not in best}
+            _check_phase(fields["phase"], manifest)
             best = {name.removeprefix(_BEST): array for name, array in best.items()}
             loaded = cls(
-                state=ordered(state, manifest.state, path),
-                best_state=ordered(best, manifest.parameters, path) if best else None,
+                state=ordered(state, manifest.layout(fields["phase"]), path),
+                best_state=ordered(best, manifest.parameters_in(fields["phase"]), path)
+                if best
+                else None,
                 **fields,
             )
         except StateError as error:
@@ -235,6 +239,11 @@ def _check_identity(path: Path | str, fields: dict[str, Any], manifest: Manifest
     raise IncompatibleCheckpoint(
         f"{path}: belongs to another artifact: {'; '.join(differences)}; nothing was changed"
     )
+
+
+def _check_phase(phase: str, manifest: Manifest) -> None:
+    if manifest.phases and phase not in manifest.phases:
+        raise FormatError(f"phase {_brief(phase)} is unknown to the artifact")
 
 
 def _compare(prefix: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

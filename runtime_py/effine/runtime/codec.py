@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -113,9 +113,12 @@ def encode(value: Any) -> Any:
     """Turn dataclasses and tuples into what `json` writes; integers in float fields get a point."""
     owner: Any = type(value)
     if is_dataclass(value):
+        given = {key: getattr(value, name) for key, (name, _) in _fields(owner).items()}
+        left_out = {key for key, default in _optional(owner).items() if given[key] == default}
         return {
-            key: _encode_field(kind, getattr(value, name))
-            for key, (name, kind) in _fields(owner).items()
+            key: _encode_field(kind, given[key])
+            for key, (_, kind) in _fields(owner).items()
+            if key not in left_out
         }
     if isinstance(value, tuple | list):
         return [encode(item) for item in value]
@@ -135,7 +138,8 @@ def decode(kind: Any, value: Any, where: str) -> Any:
     Args:
         kind: str, int, float, bool, Any, a dataclass, `tuple[T, ...]`, `dict[str, T]`,
             `T | None`, or one of them as `Annotated[T, Rule(...)]`; no key may be missing or
-            unknown.
+            unknown, but for fields whose metadata say `optional`: those are written only when
+            they differ from their default.
         value: what `parse` returned.
         where: the value's place in the document, for messages.
 
@@ -165,13 +169,18 @@ def decode(kind: Any, value: Any, where: str) -> Any:
 
 
 def _decode_fields(kind: Any, value: dict[str, Any], where: str) -> Any:
-    known = _fields(kind)
-    for problem, keys in (("missing", known.keys() - value), ("unknown", value.keys() - known)):
+    known, optional = _fields(kind), _optional(kind)
+    missing = known.keys() - value - optional.keys()
+    for problem, keys in (("missing", missing), ("unknown", value.keys() - known)):
         if keys:
             raise FormatError(f"{where or 'document'}: {problem} {_shown(', '.join(sorted(keys)))}")
     prefix = f"{where}." if where else ""
     return kind(
-        **{name: decode(hint, value[key], prefix + key) for key, (name, hint) in known.items()}
+        **{
+            name: decode(hint, value[key], prefix + key)
+            for key, (name, hint) in known.items()
+            if key in value
+        }
     )
 
 
@@ -198,7 +207,22 @@ def _entries(kind: Any, value: Any, where: str) -> Any:
 def _fields(kind: Any) -> dict[str, tuple[str, Any]]:
     """Field name and type by JSON key, which is the name unless the field's metadata say `key`."""
     hints = get_type_hints(kind, include_extras=True)
-    return {f.metadata.get("key", f.name): (f.name, hints[f.name]) for f in fields(kind)}
+    return {_key(f): (f.name, hints[f.name]) for f in fields(kind)}
+
+
+@lru_cache(maxsize=64)
+def _optional(kind: Any) -> dict[str, Any]:
+    """The default of each field that may be left out, by JSON key."""
+    return {
+        _key(f): f.default if f.default_factory is MISSING else f.default_factory()
+        for f in fields(kind)
+        if f.metadata.get("optional")
+    }
+
+
+def _key(field: Field[Any]) -> str:
+    key: str = field.metadata.get("key", field.name)
+    return key
 
 
 def _shown(value: Any) -> str:

@@ -3,7 +3,8 @@
 The file may be deleted at any time. A damaged or half-written record costs a
 recomputation, never a wrong result.
 
-Layout: 8 bytes magic, 32 bytes key of the backbone program and the precision; then records of
+Layout: 8 bytes magic, 32 bytes key of the backbone program, of the state that it reads and of the
+precision; then records of
 32 bytes sample key, 4 bytes number of tokens, 4 bytes CRC-32 of the rest of the record, and the
 payload, see `packing`. Integers are little-endian.
 """
@@ -16,6 +17,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -24,11 +26,13 @@ from effine.runtime.artifact import Artifact
 from effine.runtime.engines import WEIGHT_FILES
 from effine.runtime.errors import StateError
 from effine.runtime.packing import Packing
+from effine.runtime.phases import TRAIN
 
 MAGIC = b"EFFCACH2"
 DEFAULT_BOUND = 512_000_000
 _RECORD = struct.Struct("<32sII")
 _START = len(MAGIC) + 32
+NOTHING: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 class FeatureCache:
@@ -39,13 +43,21 @@ class FeatureCache:
         artifact: whose backbone program computes the features.
         packing: what a payload holds.
         bound: the largest size of the file in bytes.
+        phase, held: the phase whose features these are, and the tensors of the state that its
+            backbone reads.
 
     Raises:
         StateError: the file can't be opened.
     """
 
     def __init__(
-        self, path: Path, artifact: Artifact, packing: Packing, bound: int = DEFAULT_BOUND
+        self,
+        path: Path,
+        artifact: Artifact,
+        packing: Packing,
+        bound: int = DEFAULT_BOUND,
+        phase: str = TRAIN,
+        held: Mapping[str, np.ndarray] = NOTHING,
     ) -> None:
         self.bound = bound
         self.refused: set[bytes] = set()
@@ -54,7 +66,8 @@ class FeatureCache:
         self._longest = artifact.manifest.tokens.max_length
         self._places: dict[bytes, tuple[int, int]] = {}
         try:
-            self._file = self._open(path, MAGIC + cache_key(artifact, packing.precision))
+            key = cache_key(artifact, packing.precision, phase, held)
+            self._file = self._open(path, MAGIC + key)
             self.size = self._scan()
         except OSError as error:
             raise StateError(
@@ -148,7 +161,12 @@ class FeatureCache:
             return False
 
 
-def cache_key(artifact: Artifact, precision: str) -> bytes:
+def cache_key(
+    artifact: Artifact,
+    precision: str,
+    phase: str = TRAIN,
+    held: Mapping[str, np.ndarray] = NOTHING,
+) -> bytes:
     """Identifies the backbone program with all values it reads, and the precision."""
     manifest = artifact.manifest
     programs = {
@@ -160,6 +178,10 @@ def cache_key(artifact: Artifact, precision: str) -> bytes:
     for name in (*sorted(programs), WEIGHT_FILES[manifest.target.name]):
         digest.update(bytes.fromhex(manifest.files[name].sha256))
     digest.update(precision.encode())
+    if artifact.manifest.phases:
+        digest.update(phase.encode())
+        for array in held.values():
+            digest.update(np.ascontiguousarray(array).data)
     return digest.digest()
 
 

@@ -48,7 +48,19 @@ class FeatureSource:
         self._place = cache
         self._bound = bound
         self._packing = Packing(self._manifest)
+        self._phase = self._manifest.first_phase
+        self._held: Arrays = {}
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    def enter(self, phase: str, state: Arrays) -> None:
+        """Compute the features of a phase, with what its backbone reads of the state."""
+        held = {}
+        if self._manifest.has_backbone:
+            method = self._manifest.backbone_method(1, self._manifest.shapes.seqs[0], phase)[1]
+            held = {s.name: state[s.name] for s in method.inputs if s.role == "read"}
+        if phase != self._phase or any(held[n] is not self._held.get(n) for n in held):
+            self._close()
+        self._phase, self._held = phase, held
 
     def use(self, precision: str) -> None:
         """Round features as a cache of this precision does.
@@ -73,7 +85,7 @@ class FeatureSource:
             StateError: the precision is unknown, or the cache file can't be opened.
         """
         self.use(precision)
-        if self._manifest.method_info.layers_below == 0:
+        if not self._deep:
             return "cache: none, no encoder layer lies below the cut"
         if self._place is False:
             return "cache: none, it is switched off"
@@ -108,11 +120,18 @@ class FeatureSource:
     def batch(self, samples: Sequence[Tokens], batch: int, seq: int) -> Arrays:
         """Features and mask of a batch, padded to `batch` rows of `seq` tokens."""
         tokens = self._tokens(samples, batch, seq)
-        if self._manifest.method_info.layers_below == 0:
-            features = self._backbone(tokens, batch, seq)
-        else:
+        if not self._manifest.has_backbone:
+            return tokens
+        if self._deep:
             features = self._gathered([self._rows(sample) for sample in samples], batch, seq)
+        else:
+            features = self._backbone(tokens, batch, seq)
         return {**features, MASK: tokens[MASK]}
+
+    @property
+    def _deep(self) -> bool:
+        """Whether encoder layers lie below the cut."""
+        return self._manifest.layers_below(self._phase) > 0
 
     def _rows(self, sample: Tokens) -> Arrays:
         """A sample's features as stored: [L, d] or [1, d] each."""
@@ -130,7 +149,7 @@ class FeatureSource:
         return self._packing.pack(features, length)
 
     def _gathered(self, rows: Sequence[Arrays], batch: int, seq: int) -> Arrays:
-        _, method = self._manifest.backbone_method(batch, seq)
+        _, method = self._manifest.backbone_method(batch, seq, self._phase)
         gathered = {}
         for spec in method.outputs:
             array = np.zeros(spec.shape, np.float32)
@@ -142,8 +161,8 @@ class FeatureSource:
         return gathered
 
     def _backbone(self, tokens: Arrays, batch: int, seq: int) -> Arrays:
-        name, _ = self._manifest.backbone_method(batch, seq)
-        return self._engine.run(name, tokens)
+        name, _ = self._manifest.backbone_method(batch, seq, self._phase)
+        return self._engine.run(name, tokens | self._held)
 
     def _alone(self, sample: Tokens) -> Arrays:
         return self._tokens([sample], 1, self._manifest.seq_for(len(sample.ids)))
@@ -157,7 +176,9 @@ class FeatureSource:
         if not isinstance(place, Path):
             self._scratch = tempfile.TemporaryDirectory(prefix="effine-")
             place = Path(self._scratch.name, "features.cache")
-        return FeatureCache(place, self._artifact, self._packing, self._bound)
+        return FeatureCache(
+            place, self._artifact, self._packing, self._bound, self._phase, self._held
+        )
 
     def _close(self) -> None:
         if self.cache is not None:

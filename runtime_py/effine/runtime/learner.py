@@ -12,6 +12,7 @@ from effine.runtime.engines import Arrays, Engine
 from effine.runtime.errors import DataError
 from effine.runtime.features import FeatureSource
 from effine.runtime.labels import batch_labels
+from effine.runtime.phases import Transition, moved
 from effine.runtime.predictions import Prediction
 from effine.runtime.state import parameters_of, zero_gradients, zero_moments
 from effine.runtime.tasks import find_task
@@ -33,20 +34,40 @@ class Learner:
         self.engine = engine
         self.features = features
         self.labels = list(self.manifest.task.labels)
+        self.phase = self.manifest.first_phase
         self.state = artifact.initial_state()
+
+    def take(self, phase: str, state: Arrays) -> None:
+        """Go on from this state of this phase."""
+        self.phase, self.state = phase, state
+        self.features.enter(phase, state)
 
     def reset(self) -> None:
         """Go back to the initial state; labels added on the device stay."""
-        self.state = self.artifact.initial_state()
+        self.take(self.manifest.first_phase, self.artifact.initial_state())
         self._switch_on(range(len(self.manifest.task.labels), len(self.labels)))
 
-    def zero_moments(self) -> None:
-        """Forget the optimizer's moments, keep the parameters."""
-        self.state = zero_moments(self.manifest, self.state)
+    def restart(self) -> None:
+        """Go back to the first phase and forget the moments, keep the parameters."""
+        first = self.manifest.first_phase
+        if self.phase != first:
+            self.enter(first, {})
+        self.take(first, zero_moments(self.manifest, self.state))
+
+    def enter(self, phase: str, indices: Mapping[str, np.ndarray]) -> Transition:
+        """Go to a phase, which may be the present one, with the indices of rows that it takes.
+
+        Raises:
+            ArtifactError: no transition leads there.
+        """
+        transition = self.manifest.transition(self.phase, phase)
+        layout = self.manifest.layout(phase)
+        self.take(phase, moved(transition, layout, self.state, indices))
+        return transition
 
     def parameters(self) -> Arrays:
         """The trained parameters alone."""
-        return parameters_of(self.manifest, self.state)
+        return parameters_of(self.manifest, self.state, self.phase)
 
     def update(
         self,
@@ -75,12 +96,12 @@ class Learner:
         }
         if accumulate == 1:
             seq, inputs = self._inputs(data, indices)
-            name, _ = self.manifest.train_method(seq)
+            name, _ = self.manifest.train_method(seq, self.phase)
             outputs = self.engine.run(name, inputs | scalars | self.state)
             loss = float(outputs["loss"][0])
         else:
             loss, outputs = self._accumulated(data, indices, scalars)
-        state = {key: outputs[key] for key in self.state}
+        state = {key: outputs.get(key, array) for key, array in self.state.items()}
         if not np.isfinite(loss) or not all(np.isfinite(a).all() for a in state.values()):
             return None
         self.state = state
@@ -91,12 +112,12 @@ class Learner:
     ) -> tuple[float, Arrays]:
         """Sum up the batches' losses, in binary64, and gradients, then apply them."""
         batch = self.manifest.shapes.batch
-        apply, signature = self.manifest.apply_method()
+        apply, signature = self.manifest.apply_method(self.phase)
         sums = zero_gradients(signature)
         loss = 0.0
         for start in range(0, len(indices), batch):
             seq, inputs = self._inputs(data, indices[start : start + batch])
-            name, _ = self.manifest.accumulate_method(seq)
+            name, _ = self.manifest.accumulate_method(seq, self.phase)
             outputs = self.engine.run(name, inputs | scalars | self.state | sums)
             sums = {key: outputs[key] for key in sums}
             loss += float(outputs["loss"][0])
@@ -130,7 +151,7 @@ class Learner:
         for start in range(0, len(order), batch):
             indices = order[start : start + batch].tolist()
             seq = int(data.seqs[indices].max())
-            name, _ = self.manifest.predict_method(batch, seq)
+            name, _ = self.manifest.predict_method(batch, seq, self.phase)
             inputs = self.features.batch([data.tokens[i] for i in indices], batch, seq)
             logits = self.engine.run(name, {**inputs, **self.state})["logits"]
             rows.update(zip(indices, logits, strict=False))

@@ -29,14 +29,16 @@ from effine.runtime.codec import (
     seal,
 )
 from effine.runtime.errors import ArtifactError
+from effine.runtime.phases import PARTS, TRAIN, Phase, StateTensor, Transition, unmakeable
 from effine.runtime.tasks import known_tasks
 
-SCHEMA = 1
+SCHEMA = 2
+PLAIN_SCHEMA = 1
 RESERVED_FILES = ("manifest.json", "manifest.sig", "reports")
 DType = Annotated[str, one_of("float32", "float64", "int64", "int32", "uint8")]
 _INPUT_ROLES = ("token", "feature", "mask", "label", "weight", "scalar", "gradient")
-_STATE_ROLES = ("read", "update")
-Role = Annotated[str, one_of(*_INPUT_ROLES, *_STATE_ROLES, "statistic", "loss", "logits")]
+_STATE_ROLES = ("read", "update", "statistic")
+Role = Annotated[str, one_of(*_INPUT_ROLES, *_STATE_ROLES, "loss", "logits")]
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,6 @@ class Program:
 
     file: FileName
     methods: dict[str, ProgramMethod]
-
-
-@dataclass(frozen=True)
-class StateTensor:
-    """A tensor of the state; its order in the manifest is its order in files."""
-
-    name: Name
-    shape: Shape
-    dtype: Annotated[str, one_of("float32")]
-    role: Annotated[str, one_of("parameter", "moment")]
-    group: Name
 
 
 @dataclass(frozen=True)
@@ -231,9 +222,12 @@ class FileEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Everything a host needs to know of an artifact; see the design for the fields."""
+    """Everything a host needs to know of an artifact; see the design for the fields.
 
-    schema: int = SCHEMA
+    Artifacts without phases whose features are computed by a backbone program have schema 1.
+    """
+
+    schema: int = PLAIN_SCHEMA
     effine: Text
     target: TargetInfo
     torch: Text
@@ -248,7 +242,8 @@ class Manifest:
     programs: dict[str, Program]
     state: tuple[StateTensor, ...]
     state_id: Hash
-    transitions: tuple[dict[str, Any], ...] = ()
+    phases: dict[str, Phase] = field(default_factory=dict, metadata={"optional": True})
+    transitions: tuple[Transition, ...] = ()
     tolerances: Tolerances
     memory: MemoryInfo
     frozen_head: FrozenHead | None
@@ -259,7 +254,13 @@ class Manifest:
     def describe(cls, *, method: MethodInfo, **parts: Any) -> Self:
         """Build a manifest without files; `parts` are fields, the state id follows from them."""
         identity = _identity(method, parts["backbone"].sha256, parts["task"], tuple(parts["state"]))
-        return cls(method_info=method, state_id=state_id(identity), **parts)
+        plain = not parts.get("phases") and _has_backbone(parts["programs"])
+        return cls(
+            schema=PLAIN_SCHEMA if plain else SCHEMA,
+            method_info=method,
+            state_id=state_id(identity),
+            **parts,
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -294,8 +295,45 @@ class Manifest:
 
     @cached_property
     def parameters(self) -> tuple[StateTensor, ...]:
-        """The state's tensors that are trained, without moments."""
-        return tuple(entry for entry in self.state if entry.role == "parameter")
+        """The tensors that are trained, without moments, as the first phase has them."""
+        return self.parameters_in(self.first_phase)
+
+    def parameters_in(self, phase: str) -> tuple[StateTensor, ...]:
+        """The tensors that are trained or were, without moments, as a phase has them."""
+        return tuple(entry for entry in self.layout(phase) if entry.role == "parameter")
+
+    @property
+    def first_phase(self) -> str:
+        """The phase in which training starts."""
+        return next(iter(self.phases), TRAIN)
+
+    def layout(self, phase: str) -> tuple[StateTensor, ...]:
+        """The tensors of the state in a phase, in order."""
+        if not self.phases:
+            return self.state
+        used = {
+            spec.name
+            for name in (phase, *(self._part(kind, phase) for kind in PARTS))
+            for method in self._by_prefix.get(name, {}).values()
+            for spec in method.inputs
+            if spec.role in _STATE_ROLES
+        }
+        return tuple(entry for entry in self.state if entry.name in used)
+
+    def layers_below(self, phase: str) -> int:
+        """How many whole encoder layers the backbone program runs in a phase."""
+        return (self.phases.get(phase) or self.method_info).layers_below
+
+    def transition(self, source: str, target: str) -> Transition:
+        """How the state of one phase becomes that of another.
+
+        Raises:
+            ArtifactError: there is no way.
+        """
+        for transition in self.transitions:
+            if source in transition.sources and target == transition.target:
+                return transition
+        raise ArtifactError(f"artifact {self.name!r} can't go from phase {source} to {target}")
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -329,50 +367,59 @@ class Manifest:
                 return seq
         raise ValueError(f"{length} tokens exceed the longest exported sequence")
 
-    def train_method(self, seq: int) -> tuple[str, ProgramMethod]:
-        """The train method for features of sequence length `seq`.
+    def train_method(self, seq: int, phase: str | None = None) -> tuple[str, ProgramMethod]:
+        """The train method of a phase, by default the first, for features of length `seq`.
 
         Raises:
             ArtifactError: there is none.
         """
-        return self._at_least("train", self.shapes.batch, seq)
+        return self._at_least(phase or self.first_phase, self.shapes.batch, seq)
 
     @cached_property
     def accumulates(self) -> bool:
         """Whether gradients of several batches can be summed up for one update."""
-        return any(name.startswith("accumulate_") for name in self._methods)
+        return "accumulate" in self._by_prefix
 
-    def accumulate_method(self, seq: int) -> tuple[str, ProgramMethod]:
+    def accumulate_method(self, seq: int, phase: str | None = None) -> tuple[str, ProgramMethod]:
         """The method that adds gradients to their sums, for features of length `seq`.
 
         Raises:
             ArtifactError: there is none.
         """
-        return self._at_least("accumulate", self.shapes.batch, seq)
+        return self._at_least(self._part("accumulate", phase), self.shapes.batch, seq)
 
-    def apply_method(self) -> tuple[str, ProgramMethod]:
+    def apply_method(self, phase: str | None = None) -> tuple[str, ProgramMethod]:
         """The method that updates the state from gradient sums.
 
         Raises:
             ArtifactError: there is none.
         """
-        return self._at_least("apply", self.shapes.batch, 1)
+        return self._at_least(self._part("apply", phase), self.shapes.batch, 1)
 
-    def predict_method(self, batch: int, seq: int) -> tuple[str, ProgramMethod]:
+    def predict_method(
+        self, batch: int, seq: int, phase: str | None = None
+    ) -> tuple[str, ProgramMethod]:
         """The predict method for a batch of features of sequence length `seq`.
 
         Raises:
             ArtifactError: there is none.
         """
-        return self._at_least("predict", batch, seq)
+        return self._at_least(self._part("predict", phase), batch, seq)
 
-    def backbone_method(self, batch: int, seq: int) -> tuple[str, ProgramMethod]:
+    @property
+    def has_backbone(self) -> bool:
+        """Whether a program computes the features; otherwise they are the token inputs."""
+        return _has_backbone(self.programs)
+
+    def backbone_method(
+        self, batch: int, seq: int, phase: str = TRAIN
+    ) -> tuple[str, ProgramMethod]:
         """The backbone method for exactly this shape.
 
         Raises:
             ArtifactError: there is none.
         """
-        name = f"backbone_b{batch}_s{seq}"
+        name = f"{self._part('backbone', phase)}_b{batch}_s{seq}"
         return name, self.method(name)
 
     @cached_property
@@ -383,19 +430,32 @@ class Manifest:
             for name, method in program.methods.items()
         }
 
+    @cached_property
+    def _by_prefix(self) -> dict[str, dict[str, ProgramMethod]]:
+        """The program methods by what precedes their shape."""
+        found: dict[str, dict[str, ProgramMethod]] = {}
+        for name, (_, method) in self._methods.items():
+            found.setdefault(name.partition("_")[0], {})[name] = method
+        return found
+
+    def _part(self, kind: str, phase: str | None) -> str:
+        """What names of a kind's methods start with in a phase, by default the first."""
+        own = f"{phase}.{kind}"
+        return own if own in self._by_prefix else kind
+
     def _find(self, name: str) -> tuple[Program, ProgramMethod]:
         found = self._methods.get(name)
         if found is None:
             raise ArtifactError(f"artifact {self.name!r} has no program method {name!r}")
         return found
 
-    def _at_least(self, phase: str, batch: int, seq: int) -> tuple[str, ProgramMethod]:
+    def _at_least(self, prefix: str, batch: int, seq: int) -> tuple[str, ProgramMethod]:
         for known in self.shapes.seqs:
-            name = f"{phase}_b{batch}_s{known}"
+            name = f"{prefix}_b{batch}_s{known}"
             if known >= seq and name in self._methods:
                 return name, self._methods[name][1]
         raise ArtifactError(
-            f"artifact {self.name!r} has no {phase} method for batch {batch} and {seq} tokens"
+            f"artifact {self.name!r} has no {prefix} method for batch {batch} and {seq} tokens"
         )
 
     def _problems(self) -> Iterator[str]:
@@ -417,12 +477,28 @@ class Manifest:
             yield "state: a name is reserved for files"
         if (self.target.opset is None) == (self.target.name == "onnx"):
             yield "target.opset: ONNX programs have one, others none"
-        if self.schema != SCHEMA:
+        if self.schema not in (PLAIN_SCHEMA, SCHEMA):
             yield f"schema: {self.schema} is unknown to this version"
+        yield from self._phase_problems()
         yield from self._file_problems()
         yield from self._signature_problems()
         if self.state_id != state_id(self.identity):
             yield "state_id: doesn't follow from method, backbone, labels and state"
+
+    def _phase_problems(self) -> Iterator[str]:
+        if self.schema == PLAIN_SCHEMA and (self.phases or not self.has_backbone):
+            yield f"schema: an artifact of schema {PLAIN_SCHEMA} has a backbone and no phases"
+        for phase in self.phases:
+            if phase not in self._by_prefix:
+                yield f"phases: {phase!r} has no train method"
+        layouts = {phase: self.layout(phase) for phase in self.phases}
+        for transition in self.transitions:
+            unknown = {*transition.sources, transition.target} - layouts.keys()
+            if unknown:
+                yield f"transitions: {min(unknown)!r} is not a phase"
+                return
+            for source in transition.sources:
+                yield from unmakeable(transition, layouts[source], layouts[transition.target])
 
     def _file_problems(self) -> Iterator[str]:
         for name in self.files:
@@ -462,6 +538,11 @@ def _is_feature(spec: TensorSpec, seqs: set[Shape]) -> bool:
 def state_id(identity: dict[str, Any]) -> str:
     """The SHA-256 of an identity's canonical JSON."""
     return hashlib.sha256(canonical(identity).encode()).hexdigest()
+
+
+def _has_backbone(programs: Mapping[str, Program]) -> bool:
+    names = (name for program in programs.values() for name in program.methods)
+    return any(name.partition("_")[0].rpartition(".")[2] == "backbone" for name in names)
 
 
 def _identity(

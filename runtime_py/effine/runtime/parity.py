@@ -14,7 +14,7 @@ import numpy as np
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines import Arrays, Engine
 from effine.runtime.manifest import Tolerances
-from effine.runtime.replay import replay
+from effine.runtime.replay import replay, within
 from effine.runtime.tensors import atomic_write
 
 _FELL_OVER = 5
@@ -116,6 +116,12 @@ def _differences(golden: Arrays, result: Arrays, limits: Tolerances) -> Iterator
     yield _gradients(golden, result, limits)
     yield _losses(golden, result, limits)
     yield from _changes(golden, result, limits)
+    if any(key.startswith("statistic.") for key in golden):
+        yield _statistics(golden, result, limits)
+    for phase in dict.fromkeys(key.split(".")[1] for key in golden if key.startswith("at.")):
+        expected, found = within(golden, phase), within(result, phase)
+        for check in (*_outputs(expected, found, limits), _gradients(expected, found, limits)):
+            yield dataclasses.replace(check, name=f"{phase}: {check.name}")
 
 
 def _outputs(golden: Arrays, result: Arrays, limits: Tolerances) -> Iterator[Check]:
@@ -155,6 +161,18 @@ def _gradients(golden: Arrays, result: Arrays, limits: Tolerances) -> Check:
         if key.startswith("gradient.")
     }
     return _worst("gradients", errors, limits.gradient, golden, result)
+
+
+def _statistics(golden: Arrays, result: Arrays, limits: Tolerances) -> Check:
+    """Sums over several updates of the run, which have parted as far as the parameters have."""
+    floor = limits.gradient_floor * _total_norm(golden)
+    errors = {
+        key: _norm(_picked(golden, result, key) - golden[key])
+        / max(_norm(golden[key]), floor, _TINY)
+        for key in golden
+        if key.startswith("statistic.")
+    }
+    return _worst("statistics", errors, limits.change, golden, result)
 
 
 def _losses(golden: Arrays, result: Arrays, limits: Tolerances) -> Check:

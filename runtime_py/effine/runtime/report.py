@@ -33,6 +33,8 @@ class Report:
         best_epoch: the epoch whose parameters were kept, 0 for the last.
         cache: whether features were cached, and the estimate behind it.
         uncached: how many samples were beyond the bound of the cache.
+        decisions: what the method's policy found and decided between updates; each has
+            `update`, the `epoch` with its fraction, the `phase` that follows and the `reason`.
     """
 
     samples: int = 0
@@ -45,6 +47,7 @@ class Report:
     cancelled: bool = False
     loss_sum: float = 0.0
     weight_sum: float = 0.0
+    decisions: list[dict[str, Any]] = field(default_factory=list)
     cache: str = field(default="", compare=False)
     uncached: int = field(default=0, compare=False)
 
@@ -63,6 +66,8 @@ class Report:
     def saved(self) -> dict[str, Any]:
         """What a checkpoint keeps: all but what depends on the machine and the cache."""
         kept = {field.name for field in dataclasses.fields(self) if field.compare}
+        if not self.decisions:
+            kept.remove("decisions")
         return {name: value for name, value in self.to_dict().items() if name in kept}
 
     @classmethod

@@ -101,6 +101,7 @@ class Run:
     best_metric: float | None = None
     best: Arrays | None = None
     patience_left: int = 0
+    policy: dict[str, Any] = field(default_factory=dict)
     report: Report = field(default_factory=Report)
 
     @property

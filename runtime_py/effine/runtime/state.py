@@ -8,7 +8,8 @@ import numpy as np
 
 from effine.runtime.engines import Arrays
 from effine.runtime.errors import StateError
-from effine.runtime.manifest import Manifest, ProgramMethod, StateTensor
+from effine.runtime.manifest import Manifest, ProgramMethod
+from effine.runtime.phases import StateTensor
 
 
 def initial_state(manifest: Manifest, parameters: Mapping[str, np.ndarray]) -> Arrays:
@@ -30,18 +31,18 @@ def zero_gradients(method: ProgramMethod) -> Arrays:
 
 
 def zero_moments(manifest: Manifest, state: Mapping[str, np.ndarray]) -> Arrays:
-    """The same parameters with new moments of zero, in manifest order."""
+    """The state of the first phase with the same parameters and all else zero, in order."""
     return {
         entry.name: state[entry.name]
         if entry.role == "parameter"
         else np.zeros(entry.shape, entry.dtype)
-        for entry in manifest.state
+        for entry in manifest.layout(manifest.first_phase)
     }
 
 
-def parameters_of(manifest: Manifest, state: Mapping[str, np.ndarray]) -> Arrays:
-    """The parameters alone, in manifest order; the arrays are shared."""
-    return {entry.name: state[entry.name] for entry in manifest.parameters}
+def parameters_of(manifest: Manifest, state: Mapping[str, np.ndarray], phase: str) -> Arrays:
+    """The parameters alone, as a phase has them, in manifest order; the arrays are shared."""
+    return {entry.name: state[entry.name] for entry in manifest.parameters_in(phase)}
 
 
 def ordered(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from effine.runtime.artifact import Artifact
 from effine.runtime.break_even import Passes
@@ -20,6 +22,8 @@ from effine.runtime.feature_cache import DEFAULT_BOUND
 from effine.runtime.features import FeatureSource
 from effine.runtime.learner import Learner
 from effine.runtime.order import batches
+from effine.runtime.phases import moved
+from effine.runtime.policies import Policy, policy_for
 from effine.runtime.predictions import Prediction
 from effine.runtime.report import Epoch, Report, diagnose
 from effine.runtime.run import Callback, Progress, Run, Settings
@@ -104,7 +108,8 @@ class Trainer:
         **settings: Any,
     ) -> Report:
         """Train from the learned parameters on other data, with a new schedule; see `fit`."""
-        self._learner.zero_moments()
+        self._return()
+        self._learner.restart()
         return self._start(data, eval, settings, callbacks, checkpoint, checkpoint_every)
 
     def resume(
@@ -159,8 +164,8 @@ class Trainer:
             self._manifest,
             state=self._learner.state,
             best_state=run.best,
-            phase="train",
-            policy={},
+            phase=self._learner.phase,
+            policy=run.policy,
             step=run.step,
             update=run.update,
             total_updates=run.total,
@@ -183,7 +188,7 @@ class Trainer:
             CheckpointError: it is damaged.
         """
         saved = Checkpoint.load(Path(path), self._manifest)
-        self._learner.state = dict(saved.state)
+        self._learner.take(saved.phase, dict(saved.state))
         self._learner.labels = list(saved.labels)
         settings = Settings(**saved.settings)
         self._learner.features.use(settings.cache_precision)
@@ -198,6 +203,7 @@ class Trainer:
             saved.best_metric,
             dict(saved.best_state) if saved.best_state else None,
             saved.patience_left,
+            saved.policy,
             Report.from_dict(saved.report),
         )
         return saved
@@ -252,6 +258,7 @@ class Trainer:
     ) -> Report:
         self._cancelled.clear()
         run = self._run
+        policy = policy_for(self._manifest, run.total)
         while run.epoch < run.settings.epochs and not run.exhausted:
             order = self._order(train, run.settings, run.epoch)
             while run.cursor < len(order) and not self._cancelled.is_set():
@@ -259,6 +266,8 @@ class Trainer:
                     self._learner.features.prefetch([train.tokens[i] for i in following])
                 loss = self._update(train, order[run.cursor])
                 run.cursor += 1
+                if policy is not None:
+                    self._consult(policy, train, dev)
                 if checkpoint is not None and run.update % every == 0:
                     self.save(checkpoint)
                 for callback in callbacks:
@@ -295,6 +304,42 @@ class Trainer:
         run.report.weight_sum += weight
         return loss
 
+    def _consult(self, policy: Policy, train: Dataset, dev: Dataset | None) -> None:
+        """Follow the policy's decision, and log it; a new phase may cache features anew."""
+        run, phase = self._run, self._learner.phase
+        decision = policy.decide(run.policy, run.update, phase, self._learner.state)
+        if decision is None:
+            return
+        self._enter(decision.phase, decision.indices)
+        run.policy = dict(decision.memory)
+        run.report.decisions.append(
+            {
+                "update": run.update,
+                "epoch": run.update * run.settings.epochs / run.total,
+                "phase": decision.phase,
+                "reason": decision.reason,
+                **decision.found,
+            }
+        )
+        if decision.phase != phase:
+            self._begin_cache(train, dev)
+
+    def _enter(self, phase: str, indices: Mapping[str, np.ndarray]) -> None:
+        """Go to a phase; the best parameters so far take its layout as well."""
+        run = self._run
+        transition = self._learner.enter(phase, indices)
+        if transition.restarts:
+            run.step = 0
+        if run.best is not None:
+            run.best = moved(transition, self._manifest.parameters_in(phase), run.best, indices)
+
+    def _return(self) -> None:
+        """Give the parameters their original layout back."""
+        policy = policy_for(self._manifest, self._run.total)
+        indices = None if policy is None else policy.way_back(self._run.policy)
+        if indices is not None and self._learner.phase != self._manifest.first_phase:
+            self._enter(self._manifest.first_phase, indices)
+
     def _end_epoch(self, dev: Dataset | None) -> None:
         """Evaluate, and remember the best parameters."""
         run, report = self._run, self._run.report
@@ -319,7 +364,8 @@ class Trainer:
         if run.report.cancelled:
             return
         if run.best is not None:
-            self._learner.state = self._learner.state | run.best
+            self._learner.take(self._learner.phase, self._learner.state | run.best)
+        self._return()
         run.report.uncached = self._learner.features.uncached
         initial = self.artifact.initial_state()
         params = self._learner.parameters()

@@ -16,10 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor, nn
 
 from effine.export.encoder import Block, Encoder
 from effine.export.errors import ExportError
+from effine.runtime.phases import TRAIN, Transition
+
+RowSets = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,46 @@ class Method:
     recipe: ClassVar[Recipe]
     Options: ClassVar[type[Options]] = Options
     layered: ClassVar[bool] = True
+    adds_up: ClassVar[str] = "gradients"
+    """What a policy wants added up of each parameter it watches: `gradients` or `changes`."""
+    takes_tokens: bool = False
+    """Whether the features are the token inputs themselves, so that no backbone program is."""
 
     def __init__(self, options: Any, first_layer: int | None = None) -> None:
         self.options = options
         self.first_layer = first_layer
         self.cut = 0
 
+    @property
+    def freezes_layers(self) -> bool:
+        """Whether matrices of the encoder stay constant, so that they can be quantised."""
+        return True
+
     def install(self, encoder: Encoder) -> None:
         """Put pieces into the encoder and mark what trains. The head always trains."""
+
+    def phases(self, encoder: Encoder) -> tuple[str, ...]:
+        """The names of the phases of training, the first one first."""
+        return (TRAIN,)
+
+    def enter(self, encoder: Encoder, phase: str, rows: RowSets | None = None) -> None:
+        """Arrange the encoder for a phase and mark what trains.
+
+        Args:
+            rows: the indices that the transition takes, by name; None for any.
+        """
+
+    def any_rows(self, encoder: Encoder) -> RowSets:
+        """Indices, by name, that transitions of the golden run may take."""
+        return {}
+
+    def transitions(self, encoder: Encoder) -> tuple[Transition, ...]:
+        """How the state of one phase becomes that of another."""
+        return ()
+
+    def watches(self, parameter: str) -> str | None:
+        """The group for which a policy wants something added up of a parameter, else None."""
+        return None
 
     def features(self, encoder: Encoder, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the backbone program computes from token inputs [B, S].
