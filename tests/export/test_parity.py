@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,43 +27,45 @@ def _methods_for(architecture: str) -> list[str]:
     return [name for name in known_methods() if name != skipped]
 
 
-def _common(method: str, architecture: str, task: str) -> Any:
-    """A method with phases has many programs; `make test` lowers them once."""
-    often = method not in PHASED or (architecture, task) == ("bert", "classification")
-    return pytest.param(method, architecture, task, marks=[] if often else pytest.mark.matrix)
+def _cases(*cases: tuple[str, str, str], often: Callable[[str, str, str], bool]) -> list[Any]:
+    """`make test` takes what is wanted often, `make matrix` all."""
+    return [pytest.param(*case, marks=[] if often(*case) else pytest.mark.matrix) for case in cases]
 
 
-def _case(method: str, architecture: str, task: str) -> Any:
-    """`make test` takes two methods of each other architecture, `make matrix` all."""
-    methods = _methods_for(architecture)
-    turn = NEW.index(architecture)
-    chosen = method in (methods[turn % len(methods)], methods[(turn + 3) % len(methods)])
-    chosen = chosen and method not in PHASED
-    return pytest.param(method, architecture, task, marks=[] if chosen else pytest.mark.matrix)
+def _in_turn(method: str, architecture: str, _: str) -> bool:
+    """One method without phases for each architecture."""
+    methods = [name for name in _methods_for(architecture) if name not in PHASED]
+    return method == methods[NEW.index(architecture) % len(methods)]
 
 
+TASKS = ("regression", "pair", "multilabel", "token-classification", "question-answering")
+ONE_FOR_EACH = tuple(zip(("adapter", "lora", "head", "spartan", "read"), TASKS, strict=True))
 MATRIX = [
-    *(
-        _common(*case)
-        for case in itertools.product(
-            known_methods(), ("bert", "distilbert"), ("classification", "regression")
-        )
+    *_cases(
+        *itertools.product(known_methods(), ("bert", "distilbert"), ("classification",)),
+        often=lambda method, architecture, _: method not in PHASED or architecture == "bert",
     ),
-    *(_case(method, name, "classification") for name in NEW for method in _methods_for(name)),
-    ("lora", "bert", "pair"),
-    ("lora", "albert", "pair"),
-    ("adapter", "roberta", "pair"),
-    ("adapter", "bert", "multilabel"),
-    ("head", "bert", "multilabel"),
-    *itertools.product(known_methods(), ("bert",), ("token-classification", "question-answering")),
+    *_cases(
+        *itertools.product(known_methods(), ("bert",), TASKS),
+        *itertools.product(known_methods(), ("distilbert",), ("regression",)),
+        *(("lora", "albert", "pair"), ("adapter", "roberta", "pair")),
+        often=lambda method, architecture, task: (
+            architecture == "bert" and (method, task) in ONE_FOR_EACH
+        ),
+    ),
+    *_cases(
+        *((method, name, "classification") for name in NEW for method in _methods_for(name)),
+        often=_in_turn,
+    ),
 ]
-QUANTISED = [
+QUANTISED = _cases(
     *((name, "bert", "int8") for name in known_methods() if name not in ("full", *PHASED)),
     *(("adapter", name, "int8") for name in NEW if name != "xlm-roberta"),
-    ("head", "bert", "int4"),
-    ("read", "bert", "int4"),
-    ("head", "modernbert", "int4"),
-]
+    *(("head", "bert", "int4"), ("read", "bert", "int4"), ("head", "modernbert", "int4")),
+    often=lambda method, architecture, precision: (
+        architecture == "bert" or (architecture, precision) == ("albert", "int8")
+    ),
+)
 
 
 def failed(report: ParityReport) -> set[str]:
