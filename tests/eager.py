@@ -15,7 +15,7 @@ from artifacts import BATCH, intents
 from effine.export import programs
 from effine.export.capture import Captured
 from effine.export.lowering.footprint import footprint
-from effine.export.lowering.xnnpack import Lowered
+from effine.export.lowering.target import FrozenWeights, Lowered, Target
 from effine.export.pipeline import export
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines import Arrays
@@ -46,12 +46,17 @@ def eager_artifact(model: Path, out: Path, **settings: Any) -> tuple[Artifact, G
     """Export without lowering; returns the artifact and what an engine for it runs."""
     graphs: Graphs = {}
 
-    def unlowered(captured: dict[str, Graphs], weights: Any) -> dict[str, Lowered]:
+    def unlowered(
+        target: Target, captured: dict[str, Graphs], weights: FrozenWeights
+    ) -> dict[str, Lowered]:
         for methods in captured.values():
             graphs.update(methods)
         return {
             kind: Lowered(
-                b"none", None, {}, {}, {name: footprint(m.graph) for name, m in methods.items()}
+                programs={f"{kind}.pte": b"none"},
+                weights=None,
+                file_of=dict.fromkeys(methods, f"{kind}.pte"),
+                footprints={name: footprint(made.graph) for name, made in methods.items()},
             )
             for kind, methods in captured.items()
             if methods

@@ -70,7 +70,7 @@ def test_what_cannot_be_measured_says_why(
     pytest.importorskip("onnx", reason="the model file of ONNX Runtime needs onnx")
     case = make_case(Artifact.open(path), str(model), threads=1)
     for python, reason in (
-        (Path(sys.executable), "onnxruntime: No module named 'onnxruntime'"),
+        (Path(sys.executable), "onnxruntime: No module named 'onnxruntime"),
         (tmp_path / "absent", "absent"),
         (Path(shutil.which("true") or ""), "onnxruntime: it stopped"),
     ):

@@ -112,7 +112,7 @@ def documents(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield manifest | {"state_id": "x"}
     yield manifest | {"name": 5}
     yield manifest | {"target": manifest["target"] | {"version": "1.4.0"}}
-    yield manifest | {"schema": 2}
+    yield manifest | {"schema": 3}
     yield manifest | {"shapes": {"batch": 0, "seqs": [16, 32]}}
     yield manifest | {"shapes": {"batch": 4, "seqs": [32, 16]}}
     yield manifest | {"shapes": {"batch": True, "seqs": [16, 32]}}

@@ -45,7 +45,8 @@ class Learner:
     def reset(self) -> None:
         """Go back to the initial state; labels added on the device stay."""
         self.take(self.manifest.first_phase, self.artifact.initial_state())
-        self._switch_on(range(len(self.manifest.task.labels), len(self.labels)))
+        for row in range(len(self.manifest.task.labels), len(self.labels)):
+            self._switch_on(row)
 
     def restart(self) -> None:
         """Go back to the first phase and forget the moments, keep the parameters."""
@@ -187,11 +188,11 @@ class Learner:
                 f"no spare row left for label '{name}'; export again with --spare-labels"
             )
         self.labels.append(name)
-        self._switch_on([len(self.labels) - 1])
+        self._switch_on(len(self.labels) - 1)
 
-    def _switch_on(self, rows: Sequence[int]) -> None:
+    def _switch_on(self, row: int) -> None:
         bias = self.state["head.bias"].copy()
-        bias[list(rows)] = 0.0
+        bias[row] = 0.0
         self.state["head.bias"] = bias
 
 

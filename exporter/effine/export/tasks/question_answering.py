@@ -26,6 +26,15 @@ class QuestionAnswering(Task):
     label_dtype = torch.float32
     pooling = ALL_TOKENS
 
+    def head(self, hidden: int) -> nn.Linear:
+        """The linear layer from token vectors [B, S, d] to the marks' logits [B, S, 2].
+
+        It has no bias: that would shift all tokens alike, which the softmax over them undoes.
+        """
+        head = nn.Linear(hidden, self.outputs, bias=False)
+        nn.init.normal_(head.weight, std=0.02)
+        return head
+
     def label_shape(self, seq: int) -> tuple[int, ...]:
         """1 at the first (row 0) and last token (row 1) of the answer, -1 at padding."""
         return (2, seq)
