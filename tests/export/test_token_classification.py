@@ -14,10 +14,8 @@ from artifacts import Exported, slots
 from commands import good, refused, write
 from effine.export.backbones import Backbone, encoder_from, load_backbone
 from effine.export.bench.rivals.network import RivalNetwork, as_tensors, check_rival
-from effine.export.capture import capture
 from effine.export.encoder import ALL_TOKENS
 from effine.export.errors import ExportError
-from effine.export.lowering.passes import run_passes
 from effine.export.methods import known_methods, make_method
 from effine.export.model import Model
 from effine.export.prepare import measure_frozen_head, prepare
@@ -25,6 +23,7 @@ from effine.export.tasks import make_task
 from effine.runtime.errors import DataError
 from effine.runtime.tasks.token_classification import IGNORED, entities
 from effine.runtime.trainer import Trainer
+from losses import assert_captured_loss_is_pytorchs
 from networks import tiny_network
 
 TASK = "token-classification"
@@ -62,20 +61,7 @@ def test_the_captured_loss_equals_pytorchs_with_gradients() -> None:
     logits = torch.randn(3, 5, 5)
     logits[..., 4] = -1e4
     labels = torch.tensor([[1, -100, 0, 3, -100], [-100] * 5, [2, 2, 2, 2, 2]])
-
-    def function(inputs: dict[str, torch.Tensor], _: dict[str, torch.Tensor]) -> dict:
-        leaf = inputs["logits"].detach().requires_grad_()
-        loss = task.loss(leaf, inputs["labels"])
-        return {"loss": loss, "gradient": torch.autograd.grad(loss.sum(), leaf)[0]}
-
-    captured = capture(function, {"logits": logits, "labels": labels}, {})
-    run_passes(captured.graph)
-    loss, gradient = captured.graph(logits, labels)
-    leaf = logits.clone().requires_grad_()
-    expected = task.reference_loss(leaf, labels)
-    expected.sum().backward()
-    assert torch.allclose(loss, expected, rtol=1e-5)
-    assert torch.allclose(gradient, leaf.grad, rtol=1e-5, atol=1e-7)
+    loss, gradient = assert_captured_loss_is_pytorchs(task, logits, labels)
     assert (gradient[labels == IGNORED] == 0).all() and (gradient[..., 4] == 0).all()
     assert loss[1] == 0 and not torch.allclose(loss[0], loss[2])
 

@@ -152,27 +152,27 @@ def _cosines(title: str, keys: list[str], golden: Arrays, result: Arrays, least:
     return _worst(title, errors, 1.0 - least, golden, result)
 
 
-def _gradients(golden: Arrays, result: Arrays, limits: Tolerances) -> Check:
+def _floored(
+    title: str, prefix: str, golden: Arrays, result: Arrays, limits: Tolerances, limit: float
+) -> Check:
+    """Errors of the tensors with a prefix, relative to their norm or the gradient floor."""
     floor = limits.gradient_floor * _total_norm(golden)
     errors = {
         key: _norm(_picked(golden, result, key) - golden[key])
         / max(_norm(golden[key]), floor, _TINY)
         for key in golden
-        if key.startswith("gradient.")
+        if key.startswith(prefix)
     }
-    return _worst("gradients", errors, limits.gradient, golden, result)
+    return _worst(title, errors, limit, golden, result)
+
+
+def _gradients(golden: Arrays, result: Arrays, limits: Tolerances) -> Check:
+    return _floored("gradients", "gradient.", golden, result, limits, limits.gradient)
 
 
 def _statistics(golden: Arrays, result: Arrays, limits: Tolerances) -> Check:
     """Sums over several updates of the run, which have parted as far as the parameters have."""
-    floor = limits.gradient_floor * _total_norm(golden)
-    errors = {
-        key: _norm(_picked(golden, result, key) - golden[key])
-        / max(_norm(golden[key]), floor, _TINY)
-        for key in golden
-        if key.startswith("statistic.")
-    }
-    return _worst("statistics", errors, limits.change, golden, result)
+    return _floored("statistics", "statistic.", golden, result, limits, limits.change)
 
 
 def _losses(golden: Arrays, result: Arrays, limits: Tolerances) -> Check:

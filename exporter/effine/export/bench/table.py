@@ -12,8 +12,7 @@ from effine.export.bench.records import Record
 from effine.export.methods import known_methods
 from effine.export.tasks import find_task
 
-_IDENTITY = (
-    "kind",
+_SETTING = (
     "data",
     "task",
     "train_size",
@@ -22,13 +21,9 @@ _IDENTITY = (
     "metric",
     "model",
     "precision",
-    "method",
-    "seed",
     "epochs",
-    "piece_rate",
-    "head_rate",
 )
-
+_IDENTITY = ("kind", *_SETTING, "method", "seed", "piece_rate", "head_rate")
 _Point = tuple[float, float, int]
 
 
@@ -130,18 +125,7 @@ def _grouped(runs: Iterable[Record]) -> dict[tuple[Any, ...], tuple[Record, list
 
 
 def _setting(record: Record) -> tuple[Any, ...]:
-    names = (
-        "data",
-        "task",
-        "train_size",
-        "per_class",
-        "max_test",
-        "metric",
-        "model",
-        "precision",
-        "epochs",
-    )
-    return tuple(record[name] for name in names)
+    return tuple(record[name] for name in _SETTING)
 
 
 def _data(record: Record) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from effine.export.encoder import Encoder
 from effine.export.errors import ExportError
-from effine.export.methods import Options, Recipe, RowSets, method, option
+from effine.export.methods import Options, RowSets, method, option
 from effine.export.methods.full import WholeLayers, train
 from effine.runtime.phases import Transition
 from effine.runtime.policies.autofreeze import CUT
@@ -31,7 +31,6 @@ class AutoFreeze(WholeLayers):
 
     name = "autofreeze"
     summary = "full tuning that freezes layers from below as they settle, and caches them"
-    recipe = Recipe(piece_rate=1e-4, head_rate=1e-2, epochs=4)
     Options = AutoFreezeOptions
 
     def __init__(self, options: Any, first_layer: int | None = None) -> None:

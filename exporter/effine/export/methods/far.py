@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from effine.export.encoder import Encoder, FeedForward
 from effine.export.errors import ExportError
-from effine.export.methods import Options, Recipe, RowSets, method, option
+from effine.export.methods import Options, RowSets, method, option
 from effine.export.methods.full import WholeLayers, train
 from effine.runtime.phases import Rows, Transition
 from effine.runtime.policies.far import FAR, LEARNERS, OTHERS, PRIME
@@ -101,7 +101,6 @@ class Far(WholeLayers):
 
     name = "far"
     summary = "full tuning in which most feed-forward nodes freeze after a short priming"
-    recipe = Recipe(piece_rate=1e-4, head_rate=1e-2, epochs=4)
     Options = FarOptions
     adds_up = "changes"
 

@@ -20,6 +20,8 @@ class WholeLayers(Method):
     Tables, also those of distances, count as embeddings.
     """
 
+    recipe = Recipe(piece_rate=1e-4, head_rate=1e-2, epochs=4)
+
     @property
     def freezes_layers(self) -> bool:
         """Only those below `first_layer`."""
@@ -47,7 +49,6 @@ class Full(WholeLayers):
 
     name = "full"
     summary = "the whole encoder above the embeddings; the score to reach"
-    recipe = Recipe(piece_rate=1e-4, head_rate=1e-2, epochs=4)
     Options = FullOptions
 
     def __init__(self, options: Any, first_layer: int | None = None) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 
@@ -52,20 +55,18 @@ def size(
     from effine.export.bench.size import bench_size, rival_sizes
     from effine.export.bench.step import export_for_step
 
-    records = []
-    for method in methods_of(methods):
-        rivals = None
-        for precision in precisions_of(precisions):
-            with TemporaryDirectory(prefix="effine-") as folder:
-                artifact = export_for_step(
-                    method, model, Path(folder), batch, seq, backbone_precision=precision
-                )
-                rivals = rivals or rival_sizes(artifact, model)
-                records.append(measured("size", results, partial(bench_size, artifact, rivals)))
-            if not as_json:
-                print_size(records[-1])
-    if as_json:
-        click.echo(json.dumps(records))
+    rivals: dict[str, Any] = {}
+
+    def weigh(method: str, precision: str) -> dict[str, Any]:
+        with TemporaryDirectory(prefix="effine-") as folder:
+            artifact = export_for_step(
+                method, model, Path(folder), batch, seq, backbone_precision=precision
+            )
+            if method not in rivals:
+                rivals[method] = rival_sizes(artifact, model)
+            return measured("size", results, partial(bench_size, artifact, rivals[method]))
+
+    _for_each(methods, precisions, weigh, print_size, as_json)
 
 
 @click.command()
@@ -98,24 +99,20 @@ def memory(
     from effine.export.pipeline import export
 
     runner = native_runner()
-    records = []
-    for method in methods_of(methods):
-        for precision in precisions_of(precisions):
-            with TemporaryDirectory(prefix="effine-") as folder:
-                artifact = export(
-                    model,
-                    method=method,
-                    seq=seqs,
-                    batch=batch,
-                    backbone_precision=precision,
-                    out=Path(folder, f"{method}.effine"),
-                )
-                measure = partial(bench_memory, artifact, model, runner)
-                records.append(measured("memory", results, measure))
-            if not as_json:
-                print_memory(records[-1])
-    if as_json:
-        click.echo(json.dumps(records))
+
+    def peak(method: str, precision: str) -> dict[str, Any]:
+        with TemporaryDirectory(prefix="effine-") as folder:
+            artifact = export(
+                model,
+                method=method,
+                seq=seqs,
+                batch=batch,
+                backbone_precision=precision,
+                out=Path(folder, f"{method}.effine"),
+            )
+            return measured("memory", results, partial(bench_memory, artifact, model, runner))
+
+    _for_each(methods, precisions, peak, print_memory, as_json)
 
 
 @click.command()
@@ -143,18 +140,30 @@ def export(
     from effine.export.bench.exporting import bench_export
     from effine.export.bench.show import print_export
 
+    def time(method: str, precision: str) -> dict[str, Any]:
+        settings = {
+            "method": method,
+            "backbone_precision": precision,
+            "batch": batch,
+            "seq": str(seq),
+        }
+        return measured("export", results, partial(bench_export, model, settings))
+
+    _for_each(methods, precisions, time, print_export, as_json)
+
+
+def _for_each(
+    methods: str,
+    precisions: str,
+    measure: Callable[[str, str], dict[str, Any]],
+    show: Callable[[dict[str, Any]], None],
+    as_json: bool,
+) -> None:
+    """Measure each method in each precision; show a record when it is made, or all as JSON."""
     records = []
-    for method in methods_of(methods):
-        for precision in precisions_of(precisions):
-            settings = {
-                "method": method,
-                "backbone_precision": precision,
-                "batch": batch,
-                "seq": str(seq),
-            }
-            record = measured("export", results, partial(bench_export, model, settings))
-            records.append(record)
-            if not as_json:
-                print_export(record)
+    for method, precision in product(methods_of(methods), precisions_of(precisions)):
+        records.append(measure(method, precision))
+        if not as_json:
+            show(records[-1])
     if as_json:
         click.echo(json.dumps(records))
