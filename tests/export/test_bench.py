@@ -93,6 +93,19 @@ def test_both_learn_the_same_and_finished_runs_are_kept(
 
 
 @pytest.mark.usefixtures("exported")
+def test_eager_is_not_trained_again_for_another_precision(
+    tiny: dict[str, Path], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = (folder, tiny["distilbert"], "--methods", "head", "--seeds", 0, "--epochs", 1)
+    (row,) = quality(*common)
+    monkeypatch.setattr(quality_module, "train_eager", None)
+    fp32, int8 = quality(*common, "--backbone-precision", "int8")
+    assert (fp32, int8["precision"], int8["eager"]) == (row, "int8", row["eager"])
+    with pytest.raises(AssertionError, match="NoneType"):
+        quality(*common[:-1], 2, "--backbone-precision", "int8")
+
+
+@pytest.mark.usefixtures("exported")
 def test_few_of_each_class_by_another_metric(tiny: dict[str, Path], folder: Path) -> None:
     more = ("--methods", "head", "--seeds", 0, "--per-class", 4, "--max-test", 9)
     row, *others = quality(folder, tiny["distilbert"], *more, "--metric", "macro_f1")

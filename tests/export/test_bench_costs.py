@@ -123,3 +123,16 @@ def test_an_export_by_stage(tiny: dict[str, Path]) -> None:
     assert sum(record["stages"].values()) == pytest.approx(record["seconds"])
     assert min(record["stages"].values()) > 0
     assert record["peak"] > 50e6 and record["batch"] == 2 and record["seqs"] == [8]
+
+
+def test_lengths_for_a_dynamic_program_leave_room_to_trace() -> None:
+    assert "above 24" in refused("bench", "shapes", "--seqs", "8,24", "--model", "no")
+
+
+@pytest.mark.matrix
+def test_one_program_for_all_lengths(tiny: dict[str, Path]) -> None:
+    common = ("bench", "shapes", "--model", tiny["bert"], "--seqs", "8,32", "--batch", 2)
+    record = json.loads(good(*common, "--steps", 2, "--warmup", 0, "--json"))
+    assert [length["seq"] for length in record["lengths"]] == [8, 32]
+    assert all(length["ratio"]["min"] > 0 for length in record["lengths"])
+    assert min(record["growth"].values()) > 0

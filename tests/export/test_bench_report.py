@@ -79,6 +79,15 @@ RECORDS = [
         later_ratio=0.25,
     ),
     record(
+        "shapes",
+        batch=8,
+        steps=3,
+        lengths=[
+            {"seq": 16, "ms": {"each": values(2.0), "one": values(4.0)}, "ratio": values(0.5)}
+        ],
+        growth={"each": 60e6, "one": 80e6},
+    ),
+    record(
         "scaling",
         points=[{"batch": 1, "seq": seq, "ms": 2.0 * seq} for seq in (8, 16)],
         fit={"a": 0.0, "b": 2.0, "c": 0.0, "r2": 1.0},
@@ -158,7 +167,11 @@ def test_the_page_quotes_the_stronger_rival_and_the_newest_record(results: Path)
         "not measured: no interpreter" in page and "joint XNNPACK: not measured: it broke" in page
     )
     assert "Slow 3000, 2 cores" in page and "2026-01-02; load average 0.50 to 0.75" in page
-    for kind in ("step", "epoch", "scaling", "size", "export"):
+    (one,) = rows(page, "tiny adapter fp32, B=8 S=16")
+    assert one[1:] == ["2.0 (0.9-1.1)", "4.0 (0.9-1.1)", "0.500 (0.900-1.100)"]
+    (growth,) = rows(page, "tiny adapter fp32, B=8, growth")
+    assert growth[1:] == ["60.0 MB", "80.0 MB", "0.750"]
+    for kind in ("step", "epoch", "shapes", "scaling", "size", "export"):
         assert page.count(f"```\neffine bench {kind}\n```") == 1
     (scores,) = rows(page, "snips 200 | accuracy")
     assert scores[5:10] == ["91.00", "91.00", "+0.00", "1.00", "99.9 %"]

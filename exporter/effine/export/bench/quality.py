@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from effine.export.bench.eager import predict_eager, train_eager
-from effine.export.bench.records import append_record, load_average, read_records, stamped
+from effine.export.bench.records import Record, append_record, load_average, read_records, stamped
 from effine.export.bench.rivals.network import load_parameters, reference_model
 from effine.export.bench.subsets import draw, hold_out, parts_of
 from effine.export.bench.table import identity
@@ -32,6 +32,7 @@ from effine.runtime.trainer import Trainer
 
 SAME_SCORE = 0.01
 MOST_HELD_OUT = 1000
+FP32 = {"precision": "fp32"}
 
 
 @dataclass(frozen=True)
@@ -90,15 +91,19 @@ class Grid:
 
 
 def run_study(study: Study, results: Path, command: str, notice: Callable[[str], None]) -> None:
-    """Train with every method, data set and seed; append to `results`."""
-    done = {identity(record) for record in read_records(results)}
+    """Train with every method, data set and seed; append to `results`.
+
+    Eager, which is fp32 beside programs of any precision, isn't trained again if `results` has
+    its score with the same settings.
+    """
+    found = {identity(record): record for record in read_records(results)}
     for folder, method in itertools.product(study.folders, study.methods):
         workplace = _Workplace(study, folder, method)
         for seed in study.seeds:
             key = workplace.key("run", seed) | {"epochs": study.epochs}
-            if identity(key) not in done:
+            if identity(key) not in found:
                 started, load = time.perf_counter(), load_average()
-                record = key | workplace.compare(seed)
+                record = key | workplace.compare(seed, found.get(identity(key | FP32)))
                 record |= {"seconds": time.perf_counter() - started}
                 append_record(results, stamped("run", command, load, record))
                 notice(f"{workplace.name} {method} seed {seed}: {record['effine']:.4f}")
@@ -179,24 +184,31 @@ class _Workplace:
         self.trainer.fit(train, seed=seed, **settings)
         return self.trainer.evaluate(dev)[self.metric]
 
-    def compare(self, seed: int) -> dict[str, Any]:
-        """Train on the programs and in eager; scores, and the share of equal predictions."""
+    def compare(self, seed: int, fp32: Record | None) -> dict[str, Any]:
+        """Train on the programs and in eager; scores, and the share of equal predictions.
+
+        Args:
+            fp32: the record of fp32 programs, whose eager score is taken if its settings agree.
+        """
         torch.set_num_threads(self.study.threads or torch.get_num_threads())
         train = self.part(self.examples, seed)
         test = as_examples(self._test, self.study.task)[: self.study.max_test]
-        data, train_data = self._dataset(test), self._dataset(train)
         self.trainer.fit(train, seed=seed, epochs=self.study.epochs)
         artifact = self.trainer.artifact
-        model = reference_model(artifact, self.study.source)
         settings = Settings.from_recipe(artifact.manifest, seed=seed, epochs=self.study.epochs)
-        train_eager(model, artifact, train_data, settings)
+        model, data = reference_model(artifact, self.study.source), self._dataset(test)
         labels = artifact.manifest.task.labels
-        eager = self._task.evaluate(predict_eager(model, artifact, data), data, labels)
+        if fp32 and Settings(**fp32["settings"]) == settings:
+            eager = fp32["eager"]
+        else:
+            train_eager(model, artifact, self._dataset(train), settings)
+            outputs = predict_eager(model, artifact, data)
+            eager = self._task.evaluate(outputs, data, labels)[self.metric]
         load_parameters(model, self.trainer.state)
         again = self._task.predictions(predict_eager(model, artifact, data), data, labels)
         return {
             "effine": self.trainer.evaluate(test)[self.metric],
-            "eager": eager[self.metric],
+            "eager": eager,
             "equal_predictions": _equal(self.trainer.predict(test), again),
             "settings": asdict(settings),
         }

@@ -32,10 +32,6 @@ _RESHAPES = {
     aten.flatten.using_ints,
 }
 _PERMUTES = {aten.permute.default, aten.t.default}
-_CONTIGUOUS = {
-    **dict.fromkeys(_PERMUTES, aten.permute_copy.default),
-    aten.expand.default: aten.expand_copy.default,
-}
 
 
 def run_passes(graph: fx.GraphModule, sums_as_products: bool = True) -> None:
@@ -44,6 +40,8 @@ def run_passes(graph: fx.GraphModule, sums_as_products: bool = True) -> None:
         merge_common_subexpressions,
         fold_positions,
         drop_copies,
+        copy_permutes,
+        copy_expands,
         merge_common_subexpressions,
         canonicalise_reshapes,
         fold_permutes,
@@ -76,17 +74,22 @@ def fold_positions(graph: fx.GraphModule) -> None:
 
 
 def drop_copies(graph: fx.GraphModule) -> None:
-    """Remove copies, which change nothing in a pure function, and the strided views they fix.
-
-    Permutes and expands are written as operators with a contiguous result, as the
-    runtime executes them.
-    """
+    """Remove copies, which change nothing in a pure function, and the strided views they fix."""
     for node in calls(graph, _COPIES):
         node.replace_all_uses_with(node.args[0])
         graph.graph.erase_node(node)
-    for node in calls(graph, set(_CONTIGUOUS)):
-        arguments = [_order(node)] if node.target in _PERMUTES else list(node.args[1:])
-        replace(graph, node, _CONTIGUOUS[node.target], node.args[0], *arguments)
+
+
+def copy_permutes(graph: fx.GraphModule) -> None:
+    """Write permutes with a contiguous result, as the runtime executes them."""
+    for node in calls(graph, _PERMUTES):
+        replace(graph, node, aten.permute_copy.default, node.args[0], _order(node))
+
+
+def copy_expands(graph: fx.GraphModule) -> None:
+    """Write expands with a contiguous result, as the runtime executes them."""
+    for node in calls(graph, {aten.expand.default}):
+        replace(graph, node, aten.expand_copy.default, *node.args)
 
 
 def canonicalise_reshapes(graph: fx.GraphModule) -> None:

@@ -15,7 +15,7 @@ class BitFit(Method):
 
     name = "bitfit"
     summary = "the biases of all linear layers and norms"
-    recipe = Recipe(piece_rate=2.5e-3, head_rate=1e-2)
+    recipe = Recipe(piece_rate=2e-3, head_rate=1e-2)
 
     def install(self, encoder: Encoder) -> None:
         """Mark the biases; no module is added.

@@ -7,6 +7,7 @@ import click
 from effine.export.bench.commands.export import export, memory, size
 from effine.export.bench.commands.quality import quality
 from effine.export.bench.commands.report import report
+from effine.export.bench.commands.shapes import shapes
 from effine.export.bench.commands.timing import epoch, scaling, step
 
 
@@ -22,5 +23,5 @@ def bench() -> None:
     """
 
 
-for command in (step, epoch, scaling, size, memory, export, quality, report):
+for command in (step, epoch, shapes, scaling, size, memory, export, quality, report):
     bench.add_command(command)

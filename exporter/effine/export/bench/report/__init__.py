@@ -35,6 +35,7 @@ class Section:
 SECTIONS = {
     "step": Section("A training step", speed.step_body, speed.step_plots),
     "epoch": Section("A whole epoch", speed.epoch_body),
+    "shapes": Section("Lengths: a method for each, or one for all", speed.shapes_body),
     "scaling": Section("How a step's time grows", speed.scaling_body, speed.scaling_plots),
     "size": Section("Size", size.size_body, size.size_plots),
     "memory": Section("Memory", memory.memory_body),

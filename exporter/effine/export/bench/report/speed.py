@@ -7,10 +7,11 @@ from typing import Any
 
 from effine.export.bench.records import Record
 from effine.export.bench.report.plots import Plot
-from effine.export.bench.report.text import newest, spread_cell, subject, table, threads
+from effine.export.bench.report.text import megabytes, newest, spread_cell, subject, table, threads
 
 STEP = ("model", "method", "precision", "pooling", "first_layer", "batch", "seq", "threads")
 EPOCH = ("model", "data", "examples", "method", "precision", "batch", "threads")
+SHAPES = ("model", "method", "batch")
 SCALING = ("model", "method", "precision", "threads")
 
 
@@ -87,6 +88,33 @@ def epoch_body(records: Sequence[Record]) -> str:
     return (
         "Against PyTorch eager that pads each batch to its longest text; tokenizing, loading "
         f"the programs and filling the cache count in the first epoch.\n\n{table(header, rows)}"
+    )
+
+
+def shapes_rows(records: Sequence[Record]) -> list[list[str]]:
+    """For each length, the step of its own method and that of the program for all lengths."""
+    rows = []
+    for record in newest(records, lambda r: tuple(r[name] for name in SHAPES)):
+        name = f"{record['model']} {record['method']} fp32, B={record['batch']}"
+        for length in record["lengths"]:
+            times = [spread_cell(length["ms"][side], ".1f") for side in ("each", "one")]
+            ratio = spread_cell(length["ratio"], ".3f")
+            rows.append([f"{name} S={length['seq']}, ms", *times, ratio])
+        each, one = (record["growth"][side] for side in ("each", "one"))
+        growth = [megabytes(each), megabytes(one), f"{each / one:.3f}"]
+        rows.append([f"{name}, growth of a process", *growth])
+    return rows
+
+
+def shapes_body(records: Sequence[Record]) -> str:
+    """Time and memory of one method for each length beside one dynamic program."""
+    header = ["step", "a method for each length", "one dynamic program", "ratio"]
+    return (
+        "A training step on one thread by the artifact, whose program has a method for each "
+        "sequence length over the same weights, and by a program of the same step, optimizer "
+        "included, for every length up to the longest; the passes that need lengths as numbers "
+        "can't be applied to it. The process takes a step at every length.\n\n"
+        f"{table(header, shapes_rows(records))}"
     )
 
 
