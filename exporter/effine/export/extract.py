@@ -22,7 +22,7 @@ from effine.export.backbones import load_backbone
 from effine.export.capture import MASK
 from effine.export.errors import ExportError
 from effine.export.methods import make_method
-from effine.export.model import Model, group_of
+from effine.export.model import Model
 from effine.export.tasks import task_of
 from effine.runtime.artifact import Artifact
 from effine.runtime.checkpoint import Checkpoint
@@ -99,7 +99,7 @@ def read(folder: Path, model: Model) -> Tensors:
 def _write(
     out: Path, model: Model, manifest: Manifest, params: Tensors, labels: tuple[str, ...]
 ) -> None:
-    head = {name: tensor for name, tensor in params.items() if group_of(name) == "head"}
+    head = {name: tensor for name, tensor in params.items() if name.startswith("head.")}
     pieces = {name: tensor for name, tensor in params.items() if name not in head}
     save_file({name.removeprefix("head."): tensor for name, tensor in head.items()}, out / HEAD)
     config: Mapping[str, Any]

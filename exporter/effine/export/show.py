@@ -140,6 +140,8 @@ def print_methods(described: Sequence[dict[str, Any]], *, details: bool) -> None
             click.echo(f"  {option['name']} = {option['default']}{choices}: {option['meaning']}")
         recipe = ", ".join(f"{key} {value}" for key, value in method["recipe"].items())
         click.echo(f"  recipe: {recipe}")
+        if method["notes"]:
+            click.echo(f"  {method['notes']}")
 
 
 def draw_curve(report: Report, manifest: Manifest, path: Path) -> None:
