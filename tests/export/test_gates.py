@@ -4,6 +4,7 @@ time."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from effine.export.backbones import encoder_from
+from effine.export.bench.rivals.network import RivalNetwork
 from effine.export.capture import MASK
 from effine.export.encoder import ALL_TOKENS, Shape
 from effine.export.errors import ExportError
@@ -242,6 +244,11 @@ def test_pieces_may_have_options() -> None:
     assert any(".key." in name for name in shapes)
     everything = model_of(PLAIN | {"pieces": "full embeddings=train", "keep": "0.5"})
     assert everything.method.takes_tokens and losses(everything).isfinite().all()
+
+
+def test_there_is_no_rival(tiny: dict[str, Path]) -> None:
+    with pytest.raises(ExportError, match="no rival drops tokens"):
+        RivalNetwork(model_of({}), str(tiny["bert"]))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from effine.runtime.parity import check_engine
 from effine.runtime.policies.gates import Gates, counts, falling, needed, rungs
 from effine.runtime.report import Report
 from effine.runtime.run import Progress
+from effine.runtime.tensors import read_tensors
 from effine.runtime.trainer import Trainer
 
 Exported = tuple[Artifact, Graphs]
@@ -185,6 +186,17 @@ def test_going_on_learns_gates_again(exported: Exported, run: Any, tmp_path: Pat
     trainer.load(tmp_path / "run.ckpt")
     report = trainer.continue_with(intents(3), **RUN)
     assert [made["update"] for made in report.decisions] == [LEARNING]
+
+
+def test_gates_are_extracted_with_their_pieces(
+    exported: Exported, run: Any, tiny: dict[str, Path], tmp_path: Path
+) -> None:
+    run[0].save(tmp_path / "run.ckpt")
+    command = ("extract", tmp_path / "run.ckpt", "--artifact", exported[0].path)
+    good(*command, "--out", tmp_path / "out", "--model", tiny["bert"])
+    written = read_tensors(tmp_path / "out" / "pieces.safetensors")[0]
+    assert (written[LOW] == run[0].state[LOW]).all()
+    assert any(name.endswith("lora_A") for name in written)
 
 
 def test_users_choose_the_rung(ladder: Exported, tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 """Extract: trained pieces leave a checkpoint in the field's formats.
 
 LoRA is written in PEFT form (adapter_config.json, adapter_model.safetensors), unless its
-layers are parts of larger matrices in transformers (ModernBERT). Other methods have no such
-form: they get effine_config.json and pieces.safetensors. The head is head.safetensors in
-both cases. What was written is read back into a fresh
-model, whose logits must be equal.
+layers are parts of larger matrices in transformers (ModernBERT) or drop tokens. Other
+methods have no such form: they get effine_config.json and pieces.safetensors. The head is
+head.safetensors in both cases. What was written is read back into a fresh model, whose
+logits must be equal.
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ def _write(
 
 def _peft_names(model: Model) -> dict[str, str]:
     """State names of LoRA tensors to their keys in a PEFT file; empty where PEFT has no form."""
-    names = {}
+    names: dict[str, str] = {}
+    if model.encoder.gates:
+        return names
     for name in model.trainable():
         owner, _, leaf = name.removeprefix("encoder.").rpartition(".")
         if leaf in ("lora_A", "lora_B"):
