@@ -30,8 +30,11 @@ TAILS = (
     "before we all go to bed",
 )
 BATCH = 4
-PHASED = ("autofreeze", "far")
+PHASED = ("autofreeze", "far", "gates")
 """Methods with phases, whose many programs take long to lower."""
+FEW_PHASES = {"gates": {"pieces": "lora", "keep": "0.5"}}
+DROPS_TOKENS = "gates"
+ON_TOKENS = ("token-classification", "question-answering")
 
 Rows = list[dict[str, Any]]
 Exported = Callable[..., Artifact]
@@ -166,6 +169,7 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
                 export,
                 str(tiny[f"{architecture}-shallow" if shallow else architecture]),
                 method=method,
+                options=FEW_PHASES.get(method, {}),
                 task="classification" if task == "pair" else task,
                 data=DATA[task](),
                 seq="16" if one else "8,16",

@@ -14,7 +14,7 @@ import onnx
 import pytest
 import torch
 
-from artifacts import Exported, intents
+from artifacts import DROPS_TOKENS, Exported, intents
 from commands import good, refused, write
 from effine.export.capture import capture
 from effine.export.errors import ExportError
@@ -68,6 +68,8 @@ def test_stock_onnx_runtime_trains_as_pytorch_does(
 ) -> None:
     if (method, architecture) == ("bitfit", "modernbert"):
         pytest.skip("ModernBERT has no biases to fit")
+    if method == DROPS_TOKENS and architecture in ("modernbert", "mpnet"):
+        pytest.skip("these layers know tokens by their positions")
     made = artifact(method, architecture, task, precision, accumulate, target="onnx")
     report = check_engine(made, make_engine(made, threads=1))
     assert report.passed, [check for check in report.checks if not check.passed]

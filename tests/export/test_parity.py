@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from artifacts import PHASED, Exported
+from artifacts import DROPS_TOKENS, ON_TOKENS, PHASED, Exported
 from effine.export.methods import known_methods
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines import Arrays
@@ -20,11 +20,11 @@ from networks import NEW
 
 def _methods_for(architecture: str) -> list[str]:
     """XLM-R is RoBERTa with another tokenizer; ModernBERT has no biases to fit, and ALBERT's
-    layers can't freeze one by one."""
+    layers can't freeze one by one. Layers that know positions can't drop tokens."""
     if architecture == "xlm-roberta":
         return ["head"]
-    skipped = {"modernbert": "bitfit", "albert": "autofreeze"}.get(architecture)
-    return [name for name in known_methods() if name != skipped]
+    skipped = {"modernbert": ("bitfit", "gates"), "albert": ("autofreeze",), "mpnet": ("gates",)}
+    return [name for name in known_methods() if name not in skipped.get(architecture, ())]
 
 
 def _cases(*cases: tuple[str, str, str], often: Callable[[str, str, str], bool]) -> list[Any]:
@@ -46,7 +46,11 @@ MATRIX = [
         often=lambda method, architecture, _: method not in PHASED or architecture == "bert",
     ),
     *_cases(
-        *itertools.product(known_methods(), ("bert",), TASKS),
+        *(
+            (method, "bert", task)
+            for method, task in itertools.product(known_methods(), TASKS)
+            if method != DROPS_TOKENS or task not in ON_TOKENS
+        ),
         *itertools.product(known_methods(), ("distilbert",), ("regression",)),
         *(("lora", "albert", "pair"), ("adapter", "roberta", "pair")),
         often=lambda method, architecture, task: (
@@ -58,12 +62,14 @@ MATRIX = [
         often=_in_turn,
     ),
 ]
+UNQUANTISED = ("full", "autofreeze", "far")
 QUANTISED = _cases(
-    *((name, "bert", "int8") for name in known_methods() if name not in ("full", *PHASED)),
+    *((name, "bert", "int8") for name in known_methods() if name not in UNQUANTISED),
     *(("adapter", name, "int8") for name in NEW if name != "xlm-roberta"),
     *(("head", "bert", "int4"), ("read", "bert", "int4"), ("head", "modernbert", "int4")),
     often=lambda method, architecture, precision: (
-        architecture == "bert" or (architecture, precision) == ("albert", "int8")
+        (architecture == "bert" and method not in PHASED)
+        or (architecture, precision) == ("albert", "int8")
     ),
 )
 
@@ -82,7 +88,7 @@ def test_the_programs_train_as_pytorch_does(
     assert report.manifest == exported.manifest.sha256
     phases = list(exported.manifest.phases)
     more = {f"{p}: {what}" for p in phases[1:] for what in ("features", "logits", "gradients")}
-    more |= {"statistics"} if phases else set()
+    more |= {"statistics"} if any(e.role == "statistic" for e in exported.manifest.state) else set()
     assert {check.name for check in report.checks} - more == {
         "features",
         "logits",
@@ -95,7 +101,7 @@ def test_the_programs_train_as_pytorch_does(
         "loss fell",
         "resume is bit-exact",
     }
-    assert more < {check.name for check in report.checks}
+    assert more <= {check.name for check in report.checks}
 
 
 @pytest.mark.parametrize(("method", "architecture", "precision"), QUANTISED)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForQuestionAnswering
 
-from artifacts import Exported, questions
+from artifacts import DROPS_TOKENS, Exported, questions
 from commands import good, refused, write
 from effine.export.backbones import encoder_from, load_backbone
 from effine.export.bench.squad import split_by_article
@@ -71,7 +71,7 @@ def test_logits_and_loss_are_those_of_transformers() -> None:
     torch.testing.assert_close(model.task.reference_loss(logits, labels).mean(), output.loss)
 
 
-@pytest.mark.parametrize("method", sorted(known_methods()))
+@pytest.mark.parametrize("method", sorted({*known_methods()} - {DROPS_TOKENS}))
 def test_every_method_serves_each_token_and_padding_has_no_part(method: str) -> None:
     model = model_of(method)
     torch.manual_seed(3)

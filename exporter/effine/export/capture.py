@@ -133,8 +133,10 @@ def _gradients(
     constants = frozen | _learned(model, inputs)
 
     def loss_and_logits(params: Tensors) -> tuple[Tensor, Tensor]:
-        logits = _call(model, "forward", constants | params, chosen, inputs[MASK])
+        tensors = constants | params
+        logits = _call(model, "forward", tensors, chosen, inputs[MASK])
         losses = model.task.loss(logits, inputs["labels"])
+        losses = _call(model, "penalised", tensors, losses, inputs[MASK])
         return (losses * inputs["example_weight"]).sum() / inputs["weight_sum"].sum(), logits
 
     params = {name: inputs[name] for name in model.trainable()}
@@ -151,6 +153,8 @@ def _updated(model: Model, optimizer: Optimizer, inputs: Tensors, grads: Tensors
     rates = {name: inputs[f"learning_rate.{group_of(name)}"] for name in names}
     params = {name: inputs[name] for name in names}
     params, moments = optimizer.step(params, grads, moments, rates, inputs["step"])
+    bounded = {name: model.method.bounds(name) for name in names}
+    params |= {name: params[name].clamp(*span) for name, span in bounded.items() if span}
     return params | {
         moment_name(name, moment): tensor
         for moment, tensors in moments.items()

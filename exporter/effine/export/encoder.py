@@ -7,14 +7,15 @@ around the attention heads, which keeps XNNPACK delegates large.
 The encoder is a sequence of 2L + 1 stages: stage 0 is the embedding norm, stage
 2k - 1 is block k, stage 2k the piece that a method put behind block k (else the
 identity). A cut before stage s leaves everything below s frozen, and the features
-are the input of stage s.
+are the input of stage s. Between attention and feed-forward layer of a block a method may
+put a gate, which weighs or drops tokens.
 """
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -69,8 +70,11 @@ class Attention(nn.Module):
         self.rotation: Any = None
         self.distance: Any = None
 
-    def forward(self, x: Tensor, bias: Tensor, shape: Shape) -> Tensor:
-        """Attend over x [B*S, d] with the additive bias [B*H, 1, S]; returns [B*S, d]."""
+    def forward(self, x: Tensor, bias: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
+        """Attend over x [B*S, d] with the additive bias [B*H, 1, S].
+
+        Returns [B*S, d], and the probabilities of query and key [B*H, S, S].
+        """
         width = x.shape[1] // self.heads
         turned = (self.query(x) * width**-0.5, self.key(x))
         if self.rotation is not None:
@@ -83,7 +87,7 @@ class Attention(nn.Module):
         value = self._split(self.value(x), shape, (0, 2, 1, 3))
         weights = torch.softmax(torch.bmm(query, key) + bias, dim=-1)
         context = torch.bmm(weights, value).view(shape.batch, self.heads, shape.seq, width)
-        return self.output(context.permute(0, 2, 1, 3).reshape(x.shape))
+        return self.output(context.permute(0, 2, 1, 3).reshape(x.shape)), weights
 
     def _split(self, x: Tensor, shape: Shape, order: tuple[int, ...]) -> Tensor:
         parts = x.view(shape.batch, shape.seq, self.heads, -1).permute(order)
@@ -134,7 +138,15 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor, shape: Shape) -> Tensor:
         """Map x [B*S, d] with the additive attention bias [B*H, 1, S] to [B*S, d]."""
-        x = self.attention_norm(self.attention(x, bias, shape) + x)
+        return self.feed(self.attend(x, bias, shape)[0])
+
+    def attend(self, x: Tensor, bias: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
+        """The first half: x [B*S, d] after attention, and its probabilities [B*H, S, S]."""
+        attended, weights = self.attention(x, bias, shape)
+        return self.attention_norm(attended + x), weights
+
+    def feed(self, x: Tensor) -> Tensor:
+        """The second half, the feed-forward layer, which takes each row of x [N, d] alone."""
         return self.feed_forward_norm(self.feed_forward(x) + x)
 
 
@@ -161,9 +173,13 @@ class PreNormBlock(Block):
         self.feed_forward = feed_forward
         self.attention_norm, self.feed_forward_norm, self.last_norm = norms
 
-    def forward(self, x: Tensor, bias: Tensor, shape: Shape) -> Tensor:
-        """Map x [B*S, d] with the additive attention bias [B*H, 1, S] to [B*S, d]."""
-        x = x + self.attention(self.attention_norm(x), bias, shape)
+    def attend(self, x: Tensor, bias: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
+        """The first half: x [B*S, d] after attention, and its probabilities [B*H, S, S]."""
+        attended, weights = self.attention(self.attention_norm(x), bias, shape)
+        return x + attended, weights
+
+    def feed(self, x: Tensor) -> Tensor:
+        """The second half, the feed-forward layer, which takes each row of x [N, d] alone."""
         return self.last_norm(x + self.feed_forward(self.feed_forward_norm(x)))
 
 
@@ -247,6 +263,7 @@ class Encoder(nn.Module):
         self.layers: Any = nn.ModuleList(layers)
         self.pieces = nn.ModuleList(nn.Identity() for _ in layers)
         self.side: Any = None
+        self.gates: Any = nn.ModuleDict()
         self.max_positions = max_positions
         self.pooling = pooling
         self.hub_names = dict(hub_names)
@@ -270,14 +287,32 @@ class Encoder(nn.Module):
             rows: the input of stage `start`, [B*S, d].
             mask: attention mask [B, S], int64, 1 for valid tokens.
         """
-        shape = Shape(*mask.shape)
+        return [rows, *(after for after, _ in self._walk(rows, mask, start, stop))]
+
+    def finish(self, rows: Tensor, mask: Tensor, start: int) -> Tensor:
+        """Run the stages from `start` on over rows [B*S, d], and pool the tokens that are left."""
+        for after, left in self._walk(rows, mask, start, self.stages):
+            rows, mask = after, left
+        return self.pool(rows, mask)
+
+    def _walk(
+        self, rows: Tensor, mask: Tensor, start: int, stop: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The rows after each stage, and their mask: gates drop tokens of both."""
+        seq = mask.shape[1]
         bias = self.attention_bias(mask)
-        states = [rows]
         for stage in range(start, stop):
-            module = self.stage(stage)
-            rows = module(rows, bias, shape) if isinstance(module, Block) else module(rows)
-            states.append(rows)
-        return states
+            module, name = self.stage(stage), str(stage // 2)
+            if not isinstance(module, Block):
+                rows = module(rows)
+            elif name not in self.gates:
+                rows = module(rows, bias, Shape(*mask.shape))
+            else:
+                rows, weights = module.attend(rows, bias, Shape(*mask.shape))
+                rows, mask = self.gates[name](rows, weights, mask, seq)
+                bias = self.attention_bias(mask)
+                rows = module.feed(rows)
+            yield rows, mask
 
     def stage(self, index: int) -> nn.Module:
         """The module of stage `index`, 0..2L."""

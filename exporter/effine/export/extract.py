@@ -1,10 +1,10 @@
 """Extract: trained pieces leave a checkpoint in the field's formats.
 
 LoRA is written in PEFT form (adapter_config.json, adapter_model.safetensors), unless its
-layers are parts of larger matrices in transformers (ModernBERT). Other methods have no such
-form: they get effine_config.json and pieces.safetensors. The head is head.safetensors in
-both cases. What was written is read back into a fresh
-model, whose logits must be equal.
+layers are parts of larger matrices in transformers (ModernBERT) or drop tokens. Other
+methods have no such form: they get effine_config.json and pieces.safetensors. The head is
+head.safetensors in both cases. What was written is read back into a fresh model, whose
+logits must be equal.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from effine.export.backbones import load_backbone
 from effine.export.capture import MASK
 from effine.export.errors import ExportError
 from effine.export.methods import make_method
-from effine.export.model import Model, group_of
+from effine.export.model import Model
 from effine.export.tasks import task_of
 from effine.runtime.artifact import Artifact
 from effine.runtime.checkpoint import Checkpoint
@@ -99,7 +99,7 @@ def read(folder: Path, model: Model) -> Tensors:
 def _write(
     out: Path, model: Model, manifest: Manifest, params: Tensors, labels: tuple[str, ...]
 ) -> None:
-    head = {name: tensor for name, tensor in params.items() if group_of(name) == "head"}
+    head = {name: tensor for name, tensor in params.items() if name.startswith("head.")}
     pieces = {name: tensor for name, tensor in params.items() if name not in head}
     save_file({name.removeprefix("head."): tensor for name, tensor in head.items()}, out / HEAD)
     config: Mapping[str, Any]
@@ -126,7 +126,9 @@ def _write(
 
 def _peft_names(model: Model) -> dict[str, str]:
     """State names of LoRA tensors to their keys in a PEFT file; empty where PEFT has no form."""
-    names = {}
+    names: dict[str, str] = {}
+    if model.encoder.gates:
+        return names
     for name in model.trainable():
         owner, _, leaf = name.removeprefix("encoder.").rpartition(".")
         if leaf in ("lora_A", "lora_B"):

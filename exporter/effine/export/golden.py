@@ -208,6 +208,7 @@ def _train(model: Model, optimizer: Optimizer, batches: list[Arrays]) -> Arrays:
         inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
         features, logits = _forward(model, arrays)
         each = model.task.reference_loss(logits, inputs["labels"])
+        each = model.penalised(each, inputs[MASK])
         loss = (each * inputs["example_weight"]).sum() / inputs["weight_sum"][0]
         torch_optimizer.zero_grad()
         loss.backward()
@@ -221,11 +222,20 @@ def _train(model: Model, optimizer: Optimizer, batches: list[Arrays]) -> Arrays:
             expected |= {prefix + key: array for key, array in found.items()}
         _set_rates(torch_optimizer, {g: float(inputs[f"learning_rate.{g}"]) for g in GROUPS})
         torch_optimizer.step()
+        _project(model)
         route.sums.after_step()
         losses.append(loss.item())
     expected["loss"] = np.array(losses, np.float32)
     expected |= {f"statistic.{name}": total.numpy() for name, total in route.sums.totals.items()}
     return expected | {f"end.{n}": p.detach().numpy().copy() for n, p in model.learned().items()}
+
+
+@torch.no_grad()
+def _project(model: Model) -> None:
+    for name, parameter in model.trainable().items():
+        span = model.method.bounds(name)
+        if span is not None:
+            parameter.clamp_(*span)
 
 
 def _forward(model: Model, arrays: Arrays) -> tuple[dict[str, Tensor], Tensor]:
@@ -320,11 +330,12 @@ def _restored(model: Model) -> Iterator[None]:
 
 @contextmanager
 def _count_ties(model: Model) -> Iterator[list[int]]:
-    """Count decisions of modules with a `tie_margin(x)` that are closer than 1e-5 to a tie."""
+    """Count decisions of modules with a `tie_margin(...)` that are closer than 1e-5 to a tie."""
     ties = [0]
 
-    def count(module: Any, args: tuple[Tensor, ...]) -> None:
-        ties[0] += int((module.tie_margin(args[0].detach()) < TIE).sum())
+    @torch.no_grad()
+    def count(module: Any, args: tuple[Any, ...]) -> None:
+        ties[0] += int((module.tie_margin(*args) < TIE).sum())
 
     deciding = [m for m in model.modules() if hasattr(m, "tie_margin")]
     hooks = [module.register_forward_pre_hook(count) for module in deciding]

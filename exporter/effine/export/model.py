@@ -56,6 +56,11 @@ class Model(nn.Module):
         """Logits [B, C], or [B, S, C] for tasks on tokens, from features and the mask [B, S]."""
         return self.head(self.method.represent(self.encoder, features, mask))
 
+    def penalised(self, losses: Tensor, mask: Tensor) -> Tensor:
+        """The examples' losses [B] with what the method adds to each, given the mask [B, S]."""
+        penalty = self.method.penalty(self.encoder, mask.shape[1])
+        return losses if penalty is None else losses + penalty
+
     def learned(self) -> dict[str, nn.Parameter]:
         """The parameters in the state by name, in state order: those that train now or did."""
         return {n: p for n, p in self.named_parameters() if n not in self._constants}
@@ -76,5 +81,5 @@ class Model(nn.Module):
 
 
 def group_of(name: str) -> str:
-    """The parameter group of a trained tensor: `head` or `pieces`."""
-    return "head" if name.startswith("head.") else "pieces"
+    """The parameter group of a trained tensor: `pieces`, or `head` for all that learns faster."""
+    return "head" if name.startswith(("head.", "encoder.gates.")) else "pieces"

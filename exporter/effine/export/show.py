@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -140,6 +139,8 @@ def print_methods(described: Sequence[dict[str, Any]], *, details: bool) -> None
             click.echo(f"  {option['name']} = {option['default']}{choices}: {option['meaning']}")
         recipe = ", ".join(f"{key} {value}" for key, value in method["recipe"].items())
         click.echo(f"  recipe: {recipe}")
+        if method["notes"]:
+            click.echo(f"  {method['notes']}")
 
 
 def draw_curve(report: Report, manifest: Manifest, path: Path) -> None:
@@ -157,11 +158,13 @@ def draw_curve(report: Report, manifest: Manifest, path: Path) -> None:
     axes.set_ylabel("mean training loss", color="tab:blue")
     axes.set_title(f"{manifest.name}: {manifest.method_info.name} on {manifest.backbone.name}")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    for before, made in itertools.pairwise(report.decisions):
-        if made["phase"] != before["phase"]:
+    before = manifest.first_phase
+    for made in report.decisions:
+        if made["phase"] != before:
             axes.axvline(made["epoch"], color="tab:green", linestyle="--", linewidth=1)
             height = axes.get_xaxis_transform()
             axes.text(made["epoch"], 0.01, made["phase"], transform=height, color="tab:green")
+        before = made["phase"]
     if report.before:
         right = axes.twinx()
         scores = [report.before[metric], *(epoch.metrics[metric] for epoch in report.epochs)]

@@ -9,7 +9,7 @@ import numpy as np
 from effine.runtime.artifact import Artifact
 from effine.runtime.dataset import Dataset
 from effine.runtime.engines import Arrays, Engine
-from effine.runtime.errors import DataError
+from effine.runtime.errors import ArtifactError, DataError
 from effine.runtime.features import FeatureSource
 from effine.runtime.labels import batch_labels
 from effine.runtime.phases import Transition, moved
@@ -65,6 +65,25 @@ class Learner:
         layout = self.manifest.layout(phase)
         self.take(phase, moved(transition, layout, self.state, indices))
         return transition
+
+    def choose(self, phase: str) -> None:
+        """Go to a phase by hand, where a way leads there that takes no decisions.
+
+        Raises:
+            ArtifactError: there is none, or no such phase.
+        """
+        known = list(self.manifest.phases)
+        if phase not in known:
+            raise ArtifactError(
+                f"--phase {phase}: artifact {self.manifest.name!r} has "
+                f"{'the phases ' + ', '.join(known) if known else 'no phases'}"
+            )
+        if phase == self.phase:
+            return
+        way = self.manifest.transition(self.phase, phase)
+        if way.gather or way.scatter:
+            raise ArtifactError(f"--phase {phase}: training alone finds out what it takes")
+        self.enter(phase, {})
 
     def parameters(self) -> Arrays:
         """The trained parameters alone."""

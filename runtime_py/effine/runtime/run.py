@@ -12,7 +12,7 @@ from effine.runtime.errors import ArtifactError
 from effine.runtime.manifest import Manifest
 from effine.runtime.report import Report
 
-IMPLIED = {"cache_precision": "fp32"}
+IMPLIED = {"cache_precision": "fp32", "phase": None}
 """Settings that checkpoints leave out."""
 
 
@@ -30,6 +30,7 @@ class Settings:
         keep_best: end with the parameters of the epoch with the best metric.
         cache_precision: what features are rounded to, whether they are cached or not:
             `fp32`, `fp16` or `int8`.
+        phase: where the run starts; by default in the first phase.
     """
 
     epochs: int
@@ -43,6 +44,7 @@ class Settings:
     patience: int = 0
     keep_best: bool = True
     cache_precision: str = "fp32"
+    phase: str | None = None
 
     @classmethod
     def from_recipe(cls, manifest: Manifest, **chosen: Any) -> Settings:

@@ -107,7 +107,11 @@ class Trainer:
         checkpoint_every: int = 50,
         **settings: Any,
     ) -> Report:
-        """Train from the learned parameters on other data, with a new schedule; see `fit`."""
+        """Train from the learned parameters on other data, with a new schedule; see `fit`.
+
+        A phase that was chosen for the last run is chosen again.
+        """
+        settings["phase"] = settings.get("phase") or self._run.settings.phase
         self._return()
         self._learner.restart()
         return self._start(data, eval, settings, callbacks, checkpoint, checkpoint_every)
@@ -212,6 +216,14 @@ class Trainer:
         """Claim a spare row of the head for a new label; see `Learner.add_label`."""
         self._learner.add_label(name)
 
+    def choose(self, phase: str) -> None:
+        """Predict in another phase with the same parameters, such as one that keeps fewer tokens.
+
+        Raises:
+            ArtifactError: there is no such phase, or training alone can lead there.
+        """
+        self._learner.choose(phase)
+
     def evaluate(self, data: Source) -> dict[str, float]:
         """Metrics of the current parameters on labelled data."""
         dataset = load_dataset(self.artifact, data, self.labels)
@@ -237,6 +249,8 @@ class Trainer:
         every: int,
     ) -> Report:
         chosen = Settings.from_recipe(self._manifest, **settings)
+        if chosen.phase is not None:
+            self._learner.choose(chosen.phase)
         train, dev = self._datasets(data, eval, chosen)
         updates = chosen.epochs * len(self._order(train, chosen, 0))
         run = Run(chosen, _fingerprint(train, dev), updates, patience_left=chosen.patience)
@@ -311,6 +325,9 @@ class Trainer:
         if decision is None:
             return
         self._enter(decision.phase, decision.indices)
+        if decision.afresh:
+            run.best, run.best_metric, run.report.best_epoch = None, None, 0
+            run.patience_left = run.settings.patience
         run.policy = dict(decision.memory)
         run.report.decisions.append(
             {

@@ -41,6 +41,7 @@ from effine.export.errors import ExportError
     show_default=True,
     help="Updates between checkpoints.",
 )
+@click.option("--phase", help="Start in this phase of the artifact, such as keep50.")
 @click.option("--cache", type=FILE, help="Keep the feature cache in this file.")
 @click.option("--cache-size", type=size, help="Largest size of the cache; default: 512MB.")
 @click.option(
@@ -113,11 +114,15 @@ def train(
         print_report(report, trainer.artifact.manifest, out)
 
 
+phase_option = click.option("--phase", help="Compute as in this phase; default: the checkpoint's.")
+
+
 @click.command()
 @click.argument("artifact", type=ARTIFACT)
 @click.argument("texts", nargs=-1)
 @click.option("--data", type=FILE, help="Predict for a file instead of TEXTS.")
 @click.option("--checkpoint", type=FILE, help="What training wrote; default: beside the artifact.")
+@phase_option
 @threads_option
 @json_option
 def predict(
@@ -125,6 +130,7 @@ def predict(
     texts: tuple[str, ...],
     data: Path | None,
     checkpoint: Path | None,
+    phase: str | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -138,7 +144,7 @@ def predict(
 
     if bool(texts) == bool(data):
         raise ExportError("give either TEXTS or --data")
-    trainer = _trainer(artifact, checkpoint, threads)
+    trainer = _trainer(artifact, checkpoint, threads, phase)
     task = trainer.artifact.manifest.task.name
     predictions = trainer.predict(load_examples(data, task, labelled=False) if data else texts)
     if as_json:
@@ -151,17 +157,23 @@ def predict(
 @click.argument("artifact", type=ARTIFACT)
 @click.option("--data", type=FILE, required=True, help="Labelled data: CSV, TSV or JSONL.")
 @click.option("--checkpoint", type=FILE, help="What training wrote; default: beside the artifact.")
+@phase_option
 @threads_option
 @json_option
 def evaluate(
-    artifact: Path, data: Path, checkpoint: Path | None, threads: int | None, as_json: bool
+    artifact: Path,
+    data: Path,
+    checkpoint: Path | None,
+    phase: str | None,
+    threads: int | None,
+    as_json: bool,
 ) -> None:
     """Measure the metrics of a checkpoint on labelled data.
 
     \b
     effine evaluate spartan.effine --data test.csv
     """
-    metrics = _trainer(artifact, checkpoint, threads).evaluate(data)
+    metrics = _trainer(artifact, checkpoint, threads, phase).evaluate(data)
     if as_json:
         click.echo(json.dumps(metrics))
     else:
@@ -169,7 +181,9 @@ def evaluate(
             click.echo(f"{name}: {value:.4f}")
 
 
-def _trainer(artifact: Path, checkpoint: Path | None, threads: int | None) -> Any:
+def _trainer(
+    artifact: Path, checkpoint: Path | None, threads: int | None, phase: str | None
+) -> Any:
     from effine.runtime.trainer import Trainer
 
     trainer = Trainer(artifact, threads=threads)
@@ -179,6 +193,8 @@ def _trainer(artifact: Path, checkpoint: Path | None, threads: int | None) -> An
         click.echo("no checkpoint: using the initial, untrained state", err=True)
     else:
         trainer.load(checkpoint)
+    if phase is not None:
+        trainer.choose(phase)
     return trainer
 
 

@@ -29,6 +29,7 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
         aten.native_layer_norm.default: _layer_norm,
         aten.native_layer_norm_backward.default: _layer_norm_backward,
         aten.select_backward.default: _select_backward,
+        aten.slice_backward.default: _slice_backward,
         aten.sigmoid_backward.default: lambda grad, y: grad * (y * (1.0 - y)),
         aten.tanh_backward.default: lambda grad, y: grad * (1.0 - y * y),
         aten.square.default: lambda x: x * x,
@@ -111,3 +112,15 @@ def _select_backward(grad: Tensor, sizes: list[int], dim: int, index: int) -> Te
     dim %= len(sizes)
     padding = [0, 0] * (len(sizes) - dim - 1) + [index, sizes[dim] - index - 1]
     return aten.constant_pad_nd(grad.unsqueeze(dim), padding, 0.0)
+
+
+def _slice_backward(
+    grad: Tensor, sizes: list[int], dim: int, start: int, end: int, step: int
+) -> Tensor:
+    """Of slices without gaps."""
+    if step != 1:
+        raise NotImplementedError("the gradient of a slice with gaps")
+    dim %= len(sizes)
+    start += sizes[dim] if start < 0 else 0
+    rest = sizes[dim] - start - grad.shape[dim]
+    return aten.constant_pad_nd(grad, [0, 0] * (len(sizes) - dim - 1) + [start, rest], 0.0)

@@ -60,7 +60,9 @@ class Method:
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    recipe: ClassVar[Recipe]
+    notes: ClassVar[str] = ""
+    """What of it is confirmed by its paper and what is reconstructed, where that isn't plain."""
+    recipe: Recipe
     Options: ClassVar[type[Options]] = Options
     layered: ClassVar[bool] = True
     adds_up: ClassVar[str] = "gradients"
@@ -100,6 +102,14 @@ class Method:
         """How the state of one phase becomes that of another."""
         return ()
 
+    def penalty(self, encoder: Encoder, seq: int) -> Tensor | None:
+        """What the present phase adds to the loss of each example of `seq` tokens, a scalar."""
+        return None
+
+    def bounds(self, parameter: str) -> tuple[float, float] | None:
+        """The interval into which each update projects a parameter, if there is one."""
+        return None
+
     def watches(self, parameter: str) -> str | None:
         """The group for which a policy wants something added up of a parameter, else None."""
         return None
@@ -116,8 +126,7 @@ class Method:
     def represent(self, encoder: Encoder, features: Mapping[str, Tensor], mask: Tensor) -> Tensor:
         """Vectors [B, d], or [B, S, d] without pooling, from features and the mask [B, S]."""
         below = features["hidden"].flatten(0, 1)
-        rows = encoder.run(below, mask, self.cut, encoder.stages)[-1]
-        return encoder.pool(rows, mask)
+        return encoder.finish(below, mask, self.cut)
 
     def place_cut(self, encoder: Encoder) -> None:
         """Find the cut: the first stage that holds a trained parameter."""
@@ -220,6 +229,7 @@ def describe_methods(name: str | None = None) -> list[dict[str, Any]]:
         {
             "name": key,
             "summary": made.summary,
+            "notes": made.notes,
             "recipe": dataclasses.asdict(made.recipe),
             "options": [
                 {"name": f.name, "default": f.default, **f.metadata}

@@ -11,6 +11,7 @@ from effine.runtime.manifest import Manifest
 from effine.runtime.policies.autofreeze import AutoFreeze
 from effine.runtime.policies.decision import Decision
 from effine.runtime.policies.far import Far
+from effine.runtime.policies.gates import Gates
 
 
 class Policy(Protocol):
@@ -39,7 +40,11 @@ class Policy(Protocol):
         ...
 
 
-_POLICIES: dict[str, Callable[[Manifest, int], Policy]] = {"autofreeze": AutoFreeze, "far": Far}
+_POLICIES: dict[str, Callable[[Manifest, int], Policy]] = {
+    "autofreeze": AutoFreeze,
+    "far": Far,
+    "gates": Gates,
+}
 
 
 def policy_for(manifest: Manifest, updates: int) -> Policy | None:

@@ -19,6 +19,8 @@ class Decision:
         reason: for people, in a line.
         found: the numbers behind it, as plain JSON data.
         indices: the rows that the transition takes, by name.
+        afresh: whether the phase computes something else, so that metrics measured before say
+            nothing of it.
     """
 
     phase: str
@@ -26,3 +28,4 @@ class Decision:
     reason: str
     found: Mapping[str, Any]
     indices: Mapping[str, np.ndarray] = field(default_factory=dict)
+    afresh: bool = False

@@ -59,6 +59,8 @@ class RivalNetwork(nn.Module):
         super().__init__()
         if getattr(model.method.options, "placement", "") == "houlsby":
             raise ExportError("bench: no rival for placement=houlsby; use block or pfeiffer")
+        if model.encoder.gates:
+            raise ExportError("bench: no rival drops tokens; measure the pieces without gates")
         if model.encoder.architecture not in _LIKE_BERT:
             raise ExportError(
                 f"bench: no rival for '{model.encoder.architecture}'; "
