@@ -66,8 +66,8 @@ def test_stock_onnx_runtime_trains_as_pytorch_does(
     precision: str,
     accumulate: int,
 ) -> None:
-    if (method, architecture) == ("bitfit", "modernbert"):
-        pytest.skip("ModernBERT has no biases to fit")
+    if method == "bitfit" and architecture in ("modernbert", "t5"):
+        pytest.skip("ModernBERT and T5 have no biases to fit")
     made = artifact(method, architecture, task, precision, accumulate, target="onnx")
     report = check_engine(made, make_engine(made, threads=1))
     assert report.passed, [check for check in report.checks if not check.passed]

@@ -19,11 +19,11 @@ from networks import NEW
 
 
 def _methods_for(architecture: str) -> list[str]:
-    """XLM-R is RoBERTa with another tokenizer; ModernBERT has no biases to fit, and ALBERT's
-    layers can't freeze one by one."""
+    """XLM-R is RoBERTa with another tokenizer; ModernBERT and T5 have no biases to fit, and
+    ALBERT's layers can't freeze one by one."""
     if architecture == "xlm-roberta":
         return ["head"]
-    skipped = {"modernbert": "bitfit", "albert": "autofreeze"}.get(architecture)
+    skipped = {"modernbert": "bitfit", "t5": "bitfit", "albert": "autofreeze"}.get(architecture)
     return [name for name in known_methods() if name != skipped]
 
 

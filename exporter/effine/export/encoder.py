@@ -57,22 +57,35 @@ class Attention(nn.Module):
     (`positions.Rotary`), and `distance`, which adds to the scores what follows from the
     distance between two tokens (`positions.Buckets`, `positions.Window`). Layers may
     share the latter: equal expressions are computed once in a program.
+
+    Args:
+        width: of a head; by default the heads divide the hidden size.
+        scale: factor on the scores, by default width^-0.5.
     """
 
-    def __init__(self, hidden: int, heads: int, bias: bool = True) -> None:
+    def __init__(
+        self,
+        hidden: int,
+        heads: int,
+        bias: bool = True,
+        width: int | None = None,
+        scale: float | None = None,
+    ) -> None:
         super().__init__()
+        width = width or hidden // heads
         self.heads = heads
-        self.query = nn.Linear(hidden, hidden, bias)
-        self.key = nn.Linear(hidden, hidden, bias)
-        self.value = nn.Linear(hidden, hidden, bias)
-        self.output: nn.Module = nn.Linear(hidden, hidden, bias)
+        self.scale = width**-0.5 if scale is None else scale
+        self.query = nn.Linear(hidden, heads * width, bias)
+        self.key = nn.Linear(hidden, heads * width, bias)
+        self.value = nn.Linear(hidden, heads * width, bias)
+        self.output: nn.Module = nn.Linear(heads * width, hidden, bias)
         self.rotation: Any = None
         self.distance: Any = None
 
     def forward(self, x: Tensor, bias: Tensor, shape: Shape) -> Tensor:
         """Attend over x [B*S, d] with the additive bias [B*H, 1, S]; returns [B*S, d]."""
-        width = x.shape[1] // self.heads
-        turned = (self.query(x) * width**-0.5, self.key(x))
+        query = self.query(x)
+        turned = (query if self.scale == 1.0 else query * self.scale, self.key(x))
         if self.rotation is not None:
             turned = tuple(self.rotation(rows, shape.seq, self.heads) for rows in turned)
         if self.distance is not None:
@@ -82,12 +95,21 @@ class Attention(nn.Module):
         key = self._split(turned[1], shape, (0, 2, 3, 1))
         value = self._split(self.value(x), shape, (0, 2, 1, 3))
         weights = torch.softmax(torch.bmm(query, key) + bias, dim=-1)
-        context = torch.bmm(weights, value).view(shape.batch, self.heads, shape.seq, width)
-        return self.output(context.permute(0, 2, 1, 3).reshape(x.shape))
+        context = torch.bmm(weights, value).view(shape.batch, self.heads, shape.seq, -1)
+        return self.output(context.permute(0, 2, 1, 3).reshape(len(x), -1))
 
     def _split(self, x: Tensor, shape: Shape, order: tuple[int, ...]) -> Tensor:
         parts = x.view(shape.batch, shape.seq, self.heads, -1).permute(order)
         return parts.reshape(-1, *parts.shape[2:])
+
+
+class RMSNorm(nn.RMSNorm):
+    """Divides by the root of the mean square, written in operators that XNNPACK delegates."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the rows of x [N, d]."""
+        mean = (x * x).sum(-1, keepdim=True) * (1.0 / x.shape[-1])
+        return x * torch.rsqrt(mean + self.eps) * self.weight
 
 
 class FeedForward(nn.Module):

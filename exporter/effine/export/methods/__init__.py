@@ -239,10 +239,10 @@ def read_options(path: Path) -> dict[str, Any]:
 
 
 def train_norms(modules: Iterable[nn.Module]) -> None:
-    """Mark the LayerNorms in these modules as trained."""
+    """Mark the norms in these modules as trained."""
     for module in modules:
         for norm in module.modules():
-            if isinstance(norm, nn.LayerNorm):
+            if isinstance(norm, (nn.LayerNorm, nn.RMSNorm)):
                 norm.requires_grad_()
 
 
