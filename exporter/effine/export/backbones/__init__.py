@@ -19,19 +19,19 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import (
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     MODEL_FOR_TEXT_ENCODING_MAPPING,
     AutoConfig,
     AutoModel,
+    AutoModelForSeq2SeqLM,
     AutoModelForTextEncoding,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
 )
 
-from effine.export.encoder import Block, Encoder
+from effine.export.encoder import ONE_STEP, Block, Encoder
 from effine.export.errors import ExportError
-
-POOLINGS = ("cls", "mean")
 
 _BUILDERS: dict[str, Callable[[PreTrainedModel], Encoder]] = {}
 
@@ -75,11 +75,12 @@ def load_backbone(model: str, pooling: str | None = None) -> Backbone:
     Args:
         model: `minilm`, a local directory with config.json, model.safetensors and
             tokenizer.json, or a hub id.
-        pooling: `cls` or `mean`; by default what suits the backbone.
+        pooling: `cls`, `mean` or `decoder`, which alone loads a decoder; by default what
+            suits the encoder.
 
     Raises:
         ExportError: the model can't be found, its architecture is unknown, or it has
-            no fast tokenizer.
+            no fast tokenizer or not the decoder that is to pool.
     """
     source = packaged_minilm() if model == "minilm" else model
     try:
@@ -93,7 +94,10 @@ def load_backbone(model: str, pooling: str | None = None) -> Backbone:
             f"--model {model}: architecture '{config.model_type}' is not known; "
             f"known: {', '.join(known_architectures())}"
         )
-    encoder = encoder_from(_network(source, config))
+    if pooling == ONE_STEP:
+        encoder = encoder_from(_whole_network(source, model, config))
+    else:
+        encoder = encoder_from(_network(source, config))
     if model == "minilm":
         encoder.pooling = "mean"
     if pooling is not None:
@@ -188,6 +192,23 @@ def _network(source: str, config: PretrainedConfig) -> PreTrainedModel:
     encodes = type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING
     loader = AutoModelForTextEncoding if encodes else AutoModel
     network: PreTrainedModel = loader.from_pretrained(source, dtype=torch.float32)
+    return network
+
+
+def _whole_network(source: str, model: str, config: PretrainedConfig) -> PreTrainedModel:
+    """The transformers model with its decoder and the language model's head."""
+    if type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
+        raise ExportError(
+            f"--pooling {ONE_STEP}: '{config.model_type}' has no decoder; choose cls or mean"
+        )
+    network: PreTrainedModel
+    network, found = AutoModelForSeq2SeqLM.from_pretrained(
+        source, dtype=torch.float32, output_loading_info=True
+    )
+    if any(name.startswith("decoder.block.") for name in found["missing_keys"]):
+        raise ExportError(
+            f"--pooling {ONE_STEP}: {model} has the weights of an encoder alone; choose mean"
+        )
     return network
 
 
