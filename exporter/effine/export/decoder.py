@@ -33,7 +33,7 @@ class DecoderBlock(nn.Module):
         output: nn.Linear,
         crossing: Attention,
         feed_forward: FeedForward,
-        norms: Sequence[nn.Module],
+        norms: tuple[nn.Module, nn.Module, nn.Module, nn.Module],
     ) -> None:
         super().__init__()
         self.value = value

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -114,8 +114,13 @@ class Attention(nn.Module):
         return parts.reshape(-1, *parts.shape[2:])
 
 
-class RMSNorm(nn.RMSNorm):
-    """Divides by the root of the mean square, written in operators that XNNPACK delegates."""
+class RMSNorm(nn.Module):
+    """nn.RMSNorm, written in operators that XNNPACK delegates."""
+
+    def __init__(self, hidden: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden))
+        self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the rows of x [N, d]."""
@@ -267,7 +272,7 @@ class Encoder(nn.Module):
         architecture: str,
         embeddings: nn.Module,
         embedding_norm: nn.Module,
-        layers: list[Block],
+        layers: Sequence[Block],
         *,
         max_positions: int,
         pooling: str,

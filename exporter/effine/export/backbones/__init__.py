@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from tokenizers import Tokenizer
@@ -32,6 +33,8 @@ from transformers import (
 
 from effine.export.encoder import ONE_STEP, Block, Encoder
 from effine.export.errors import ExportError
+
+BlockT = TypeVar("BlockT", bound=nn.Module)
 
 _BUILDERS: dict[str, Callable[[PreTrainedModel], Encoder]] = {}
 
@@ -118,8 +121,8 @@ def copy_blocks(
     network: nn.Module,
     paths: Iterable[str],
     names: Mapping[str, str],
-    make: Callable[[], Block],
-) -> tuple[list[Block], dict[str, str]]:
+    make: Callable[[], BlockT],
+) -> tuple[list[BlockT], dict[str, str]]:
     """Make a canonical block for each transformers layer and copy its weights.
 
     Args:
@@ -127,12 +130,12 @@ def copy_blocks(
         paths: where each layer is in it, such as `encoder.layer.0`; a layer that occurs
             twice gives the same block twice.
         names: canonical module name to its name in a transformers layer.
-        make: builds an empty block.
+        make: builds an empty block, of an encoder or a decoder.
 
     Returns:
-        The blocks, and the `hub_names` of the encoder.
+        The blocks, and the `hub_names` of an encoder with them.
     """
-    blocks: dict[str, Block] = {}
+    blocks: dict[str, BlockT] = {}
     chosen, hub_names = [], {}
     for index, path in enumerate(paths):
         if path not in blocks:

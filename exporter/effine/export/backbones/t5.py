@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from effine.export.backbones import backbone, copy_blocks, copy_linear, copy_module
+from effine.export.backbones import backbone, copy_blocks, copy_module
 from effine.export.decoder import Decoder, DecoderBlock
 from effine.export.encoder import (
     ONE_STEP,
@@ -23,13 +21,24 @@ from effine.export.positions import Buckets
 
 _TRAINED_LENGTH = 512
 """Positions have no end, but T5 has seen no longer texts."""
-_BLOCK = {
+_ENCODER_BLOCK = {
     "attention.query": "layer.0.SelfAttention.q",
     "attention.key": "layer.0.SelfAttention.k",
     "attention.value": "layer.0.SelfAttention.v",
     "attention.output": "layer.0.SelfAttention.o",
     "attention_norm": "layer.0.layer_norm",
     "feed_forward_norm": "layer.1.layer_norm",
+}
+_DECODER_BLOCK = {
+    "value": "layer.0.SelfAttention.v",
+    "output": "layer.0.SelfAttention.o",
+    "crossing.query": "layer.1.EncDecAttention.q",
+    "crossing.key": "layer.1.EncDecAttention.k",
+    "crossing.value": "layer.1.EncDecAttention.v",
+    "crossing.output": "layer.1.EncDecAttention.o",
+    "value_norm": "layer.0.layer_norm",
+    "crossing_norm": "layer.1.layer_norm",
+    "feed_forward_norm": "layer.2.layer_norm",
 }
 _FEED_FORWARD = {
     False: {"up": "wi", "down": "wo"},
@@ -50,12 +59,8 @@ def build(network: PreTrainedModel) -> Encoder:
     layers, hub_names = copy_blocks(
         network,
         [f"encoder.block.{index}" for index in range(config.num_layers)],
-        _BLOCK
-        | {
-            f"feed_forward.{ours}": f"layer.1.DenseReluDense.{theirs}"
-            for ours, theirs in _FEED_FORWARD[config.is_gated_act].items()
-        },
-        lambda: _empty_block(config),
+        _ENCODER_BLOCK | _feed_forward_names(config, "layer.1"),
+        lambda: _encoder_block(config),
     )
     distance = Buckets(
         config.relative_attention_num_buckets,
@@ -67,8 +72,7 @@ def build(network: PreTrainedModel) -> Encoder:
     )
     for layer in layers:
         layer.attention.distance = distance
-    last: Any = layers[-1]
-    last.last_norm = _norm(config, network.encoder.final_layer_norm)
+    layers[-1].last_norm = _norm(config, network.encoder.final_layer_norm)
     return Encoder(
         "t5",
         embeddings,
@@ -81,9 +85,44 @@ def build(network: PreTrainedModel) -> Encoder:
     )
 
 
-def _empty_block(config: PretrainedConfig) -> PreNormBlock:
+def _decoder(network: PreTrainedModel) -> Decoder:
+    config = network.config
+    layers, _ = copy_blocks(
+        network,
+        [f"decoder.block.{index}" for index in range(config.num_decoder_layers)],
+        _DECODER_BLOCK | _feed_forward_names(config, "layer.2"),
+        lambda: _decoder_block(config),
+    )
+    layers[-1].last_norm = _norm(config, network.decoder.final_layer_norm)
+    return Decoder(
+        layers,
+        network.shared.weight[config.decoder_start_token_id],
+        network.lm_head.weight,
+        config.d_model**-0.5 if config.scale_decoder_outputs else 1.0,
+    )
+
+
+def _feed_forward_names(config: PretrainedConfig, place: str) -> dict[str, str]:
+    return {
+        f"feed_forward.{ours}": f"{place}.DenseReluDense.{theirs}"
+        for ours, theirs in _FEED_FORWARD[config.is_gated_act].items()
+    }
+
+
+def _encoder_block(config: PretrainedConfig) -> PreNormBlock:
     norms = (_norm(config), _norm(config), nn.Identity())
     return PreNormBlock(_attention(config), _feed_forward(config), norms)
+
+
+def _decoder_block(config: PretrainedConfig) -> DecoderBlock:
+    width = config.num_heads * config.d_kv
+    return DecoderBlock(
+        nn.Linear(config.d_model, width, bias=False),
+        nn.Linear(width, config.d_model, bias=False),
+        _attention(config),
+        _feed_forward(config),
+        (_norm(config), _norm(config), _norm(config), nn.Identity()),
+    )
 
 
 def _attention(config: PretrainedConfig) -> Attention:
@@ -100,38 +139,3 @@ def _norm(config: PretrainedConfig, source: nn.Module | None = None) -> RMSNorm:
     if source is not None:
         copy_module(norm, source)
     return norm
-
-
-def _decoder(network: Any) -> Decoder:
-    config = network.config
-    layers = [_decoder_block(config, source.layer) for source in network.decoder.block]
-    layers[-1].last_norm = _norm(config, network.decoder.final_layer_norm)
-    return Decoder(
-        layers,
-        network.shared.weight[config.decoder_start_token_id],
-        network.lm_head.weight,
-        config.d_model**-0.5 if config.scale_decoder_outputs else 1.0,
-    )
-
-
-def _decoder_block(config: PretrainedConfig, parts: Any) -> DecoderBlock:
-    own, across, last = parts
-    crossing, feed_forward = _attention(config), _feed_forward(config)
-    for target, source in (
-        (crossing.query, across.EncDecAttention.q),
-        (crossing.key, across.EncDecAttention.k),
-        (crossing.value, across.EncDecAttention.v),
-        (crossing.output, across.EncDecAttention.o),
-        *(
-            (feed_forward.get_submodule(name), last.DenseReluDense.get_submodule(theirs))
-            for name, theirs in _FEED_FORWARD[config.is_gated_act].items()
-        ),
-    ):
-        copy_module(target, source)
-    return DecoderBlock(
-        copy_linear(own.SelfAttention.v),
-        copy_linear(own.SelfAttention.o),
-        crossing,
-        feed_forward,
-        [*(_norm(config, part.layer_norm) for part in parts), nn.Identity()],
-    )

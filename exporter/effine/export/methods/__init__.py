@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from effine.export.encoder import Block, Encoder
+from effine.export.encoder import Block, Encoder, RMSNorm
 from effine.export.errors import ExportError
 from effine.runtime.phases import TRAIN, Transition
 
@@ -242,7 +242,7 @@ def train_norms(modules: Iterable[nn.Module]) -> None:
     """Mark the norms in these modules as trained."""
     for module in modules:
         for norm in module.modules():
-            if isinstance(norm, (nn.LayerNorm, nn.RMSNorm)):
+            if isinstance(norm, (nn.LayerNorm, RMSNorm)):
                 norm.requires_grad_()
 
 
