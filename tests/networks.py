@@ -34,6 +34,9 @@ from transformers import (
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaModel,
+    T5Config,
+    T5EncoderModel,
+    T5ForConditionalGeneration,
     XLMRobertaConfig,
     XLMRobertaModel,
 )
@@ -53,6 +56,7 @@ TOKENIZERS = {
     "modernbert": "bpe",
     "xlm-roberta": "unigram",
     "albert": "unigram",
+    "t5": "sentence-end",
 }
 ARCHITECTURES = tuple(TOKENIZERS)
 NEW = tuple(name for name in ARCHITECTURES if name not in ("bert", "distilbert"))
@@ -72,6 +76,8 @@ def tiny_network(architecture: str, layers: int = 2, **settings: Any) -> PreTrai
             initializer_range=0.1,
         )
         return DistilBertModel(config).eval()
+    if architecture == "t5":
+        return tiny_t5(T5EncoderModel, layers, **settings)
     model_type, config_type, own = _KINDS[architecture]
     small = TOKENIZERS[architecture] != "minilm"
     common = {
@@ -88,6 +94,29 @@ def tiny_network(architecture: str, layers: int = 2, **settings: Any) -> PreTrai
         for name, parameter in network.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_(std=0.1)
+    return network.eval()
+
+
+def tiny_t5(kind: type[PreTrainedModel], layers: int = 2, **settings: Any) -> PreTrainedModel:
+    """A T5 of some kind, whose heads don't divide the hidden size and whose decoder is deeper."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "d_model": HIDDEN,
+        "d_kv": 24,
+        "d_ff": WIDTH,
+        "num_layers": layers,
+        "num_decoder_layers": layers + 1,
+        "num_heads": HEADS,
+        "pad_token_id": 1,
+        "eos_token_id": 2,
+        "decoder_start_token_id": 1,
+    }
+    network = kind(T5Config(**(sizes | settings)))
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("layer_norm.weight"):
+                parameter.uniform_(0.5, 1.5)
     return network.eval()
 
 
@@ -116,7 +145,10 @@ _KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 
 def save_tiny(architecture: str, path: Path, layers: int = 2) -> None:
     """Write a tiny model and its tokenizer into a directory."""
-    tiny_network(architecture, layers).save_pretrained(path)
+    network = tiny_network(architecture, layers)
+    if architecture == "t5":
+        network = tiny_t5(T5ForConditionalGeneration, layers)
+    network.save_pretrained(path)
     kind = TOKENIZERS[architecture]
     if kind == "minilm":
         AutoTokenizer.from_pretrained(packaged_minilm()).save_pretrained(path)
@@ -138,7 +170,8 @@ def small_tokenizer(kind: str) -> Tokenizer:
     """A `bpe` (byte-level), `unigram` or `wordpiece` tokenizer trained on the sample intents.
 
     Single texts are `<s> a </s>`. Pairs are `<s> a </s> </s> b </s>`, with token types 0 and
-    1 for Unigram alone, which ALBERT uses.
+    1 for Unigram alone, which ALBERT uses. `sentence-end` is Unigram as T5 has it: `a </s>` and
+    `a </s> b </s>`.
     """
     options: dict[str, Any] = {"vocab_size": VOCABULARY, "special_tokens": SPECIAL}
     if kind == "bpe":
@@ -149,7 +182,7 @@ def small_tokenizer(kind: str) -> Tokenizer:
         trainer: Any = trainers.BpeTrainer(
             **options, initial_alphabet=alphabet, show_progress=False
         )
-    elif kind == "unigram":
+    elif kind in ("unigram", "sentence-end"):
         tokenizer = Tokenizer(models.Unigram())
         tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -162,9 +195,12 @@ def small_tokenizer(kind: str) -> Tokenizer:
         trainer = trainers.WordPieceTrainer(**options, show_progress=False)
     tokenizer.train_from_iterator(_sentences(), trainer)
     second = 1 if kind == "unigram" else 0
+    single, pair = "<s> $A </s>", f"<s> $A </s> </s>:{second} $B:{second} </s>:{second}"
+    if kind == "sentence-end":
+        single, pair = "$A </s>", "$A </s> $B </s>"
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>",
-        pair=f"<s> $A </s> </s>:{second} $B:{second} </s>:{second}",
+        single=single,
+        pair=pair,
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("<s>", "</s>")],
     )
     return tokenizer

@@ -66,6 +66,8 @@ def test_every_layer_equals_transformers(architecture: str) -> None:
         ("modernbert", {"local_attention": 2, "hidden_activation": "silu"}),
         ("modernbert", {"local_attention": 64}),
         ("roberta", {"hidden_act": "relu"}),
+        ("t5", {"feed_forward_proj": "gated-gelu"}),
+        ("t5", {"feed_forward_proj": "gated-silu", "relative_attention_max_distance": 9}),
     ],
 )
 def test_variants_equal_transformers(architecture: str, settings: dict[str, Any]) -> None:

@@ -23,8 +23,8 @@ BATCH, SEQ = 4, 8
 METHODS = sorted(known_methods())
 
 
-def model_of(name: str) -> Model:
-    encoder = encoder_from(tiny_network("bert"))
+def model_of(name: str, architecture: str = "bert") -> Model:
+    encoder = encoder_from(tiny_network(architecture))
     encoder.pooling = "mean"
     model = Model(encoder, make_method(name), make_task("classification", 3))
     torch.manual_seed(1)
@@ -52,9 +52,11 @@ def eager_step(model: Model, inputs: dict[str, torch.Tensor], features: list[str
     return loss.item(), grads
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_the_rewritten_training_graph_equals_autograd(name: str) -> None:
-    model = model_of(name)
+@pytest.mark.parametrize(
+    ("name", "architecture"), [*((name, "bert") for name in METHODS), ("spartan", "t5")]
+)
+def test_the_rewritten_training_graph_equals_autograd(name: str, architecture: str) -> None:
+    model = model_of(name, architecture)
     captured = capture_all(model, AdamW(), BATCH, [SEQ])
     train = captured["train"][f"{model.phases[0]}_b{BATCH}_s{SEQ}"]
     features = list(captured["backbone"][f"backbone_b{BATCH}_s{SEQ}"].outputs)
@@ -105,7 +107,7 @@ def test_no_product_is_left_outside_a_delegate(name: str) -> None:
     assert next(iter(lowered.delegates.values())) <= 12
 
 
-@pytest.mark.parametrize("architecture", ["mpnet", "modernbert", "albert"])
+@pytest.mark.parametrize("architecture", ["mpnet", "modernbert", "albert", "t5"])
 def test_other_architectures_are_delegated_as_bert_is(
     artifact: Exported, architecture: str
 ) -> None:

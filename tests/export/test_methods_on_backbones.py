@@ -24,9 +24,11 @@ from networks import ARCHITECTURES, NEW, tiny_network
 
 REFUSED = [
     ("bitfit", "modernbert"),
+    ("bitfit", "t5"),
     ("autofreeze", "albert"),
     ("gates", "modernbert"),
     ("gates", "mpnet"),
+    ("gates", "t5"),
 ]
 PAIRS = [
     (method, architecture)
@@ -42,8 +44,9 @@ def model_of(
     options: dict[str, Any] | None = None,
     first_layer: int | None = None,
     layers: int = 2,
+    settings: dict[str, Any] | None = None,
 ) -> Model:
-    encoder = encoder_from(tiny_network(architecture, layers))
+    encoder = encoder_from(tiny_network(architecture, layers, **(settings or {})))
     encoder.pooling = "mean"
     chosen = make_method(method, options, first_layer)
     return Model(encoder, chosen, make_task("classification", 3))
@@ -96,20 +99,24 @@ def test_a_method_starts_from_the_backbone_and_trains_its_own(
 
 
 @pytest.mark.parametrize(
-    ("targets", "modules"),
+    ("architecture", "targets", "modules"),
     [
-        ("query,value", ["query", "value"]),
+        ("albert", "query,value", ["query", "value"]),
         (
+            "albert",
             "query,key,value,output,up,down",
             ["query", "key", "value", "dense", "ffn", "ffn_output"],
         ),
+        ("t5", "query,value,output,up", ["q", "v", "o", "wi"]),
     ],
 )
-def test_lora_on_shared_layers_equals_peft(targets: str, modules: list[str]) -> None:
+def test_lora_equals_peft_on_shared_layers_and_others(
+    architecture: str, targets: str, modules: list[str]
+) -> None:
     peft = pytest.importorskip("peft", reason="peft is the reference for LoRA")
-    model = model_of("lora", "albert", {"rank": 4, "alpha": 6, "targets": targets}, layers=3)
+    model = model_of("lora", architecture, {"rank": 4, "alpha": 6, "targets": targets}, layers=3)
     config = peft.LoraConfig(r=4, lora_alpha=6, target_modules=modules)
-    network = peft.get_peft_model(tiny_network("albert", 3), config)
+    network = peft.get_peft_model(tiny_network(architecture, 3), config)
     disturb(model)
     weights = dict(network.named_parameters())
     theirs = {}
@@ -199,7 +206,9 @@ def test_deep_encoders_have_every_second_cut() -> None:
     ("method", "architecture", "options", "first_layer", "message"),
     [
         ("bitfit", "modernbert", {}, None, "'modernbert' has no biases to train; use adapter"),
+        ("bitfit", "t5", {}, None, "'t5' has no biases to train; use adapter"),
         ("adapter", "modernbert", {"placement": "pfeiffer"}, None, "use block or houlsby"),
+        ("adapter", "t5", {"placement": "pfeiffer"}, None, "use block or houlsby"),
         ("lora", "albert", {}, 2, "layers of 'albert' share their weights, so 'lora' can't"),
         ("bitfit", "albert", {}, 2, "leave it out"),
         ("full", "albert", {}, 2, "leave it out"),
@@ -227,8 +236,14 @@ def test_pieces_behind_blocks_may_start_at_any_shared_layer() -> None:
     assert model_of("spartan", "albert", {"norms": False}, 2).method.cut == 4
 
 
-def test_lora_reaches_every_projection_of_a_gated_block() -> None:
-    model = model_of("lora", "modernbert", {"targets": "query,key,value,output,up,gate,down"})
+@pytest.mark.parametrize(
+    ("architecture", "settings"), [("modernbert", {}), ("t5", {"feed_forward_proj": "gated-gelu"})]
+)
+def test_lora_reaches_every_projection_of_a_gated_block(
+    architecture: str, settings: dict[str, Any]
+) -> None:
+    options = {"targets": "query,key,value,output,up,gate,down"}
+    model = model_of("lora", architecture, options, settings=settings)
     assert len(model.trainable()) == 2 * 7 * 2 + 2
 
 
@@ -251,7 +266,7 @@ def test_benchmarks_have_a_rival_or_say_that_they_have_none(
 ) -> None:
     model = model_of("spartan", architecture)
     disturb(model)
-    if architecture in ("albert", "electra", "modernbert", "mpnet"):
+    if architecture in ("albert", "electra", "modernbert", "mpnet", "t5"):
         with pytest.raises(ExportError, match=f"bench: no rival for '{architecture}'"):
             RivalNetwork(model, str(tiny[architecture]))
     else:

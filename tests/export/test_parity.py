@@ -19,11 +19,16 @@ from networks import NEW
 
 
 def _methods_for(architecture: str) -> list[str]:
-    """XLM-R is RoBERTa with another tokenizer; ModernBERT has no biases to fit, and ALBERT's
-    layers can't freeze one by one. Layers that know positions can't drop tokens."""
+    """XLM-R is RoBERTa with another tokenizer; ModernBERT and T5 have no biases to fit, and
+    ALBERT's layers can't freeze one by one. Layers that know positions can't drop tokens."""
     if architecture == "xlm-roberta":
         return ["head"]
-    skipped = {"modernbert": ("bitfit", "gates"), "albert": ("autofreeze",), "mpnet": ("gates",)}
+    skipped = {
+        "modernbert": ("bitfit", "gates"),
+        "t5": ("bitfit", "gates"),
+        "albert": ("autofreeze",),
+        "mpnet": ("gates",),
+    }
     return [name for name in known_methods() if name not in skipped.get(architecture, ())]
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -27,6 +27,8 @@ from effine.export.errors import ExportError
 MASKED = -1e9
 ALL_TOKENS = "none"
 """The pooling of tasks that need a vector for each token."""
+ONE_STEP = "decoder"
+"""The pooling of models with a decoder: its final state after one step."""
 
 
 def _tanh_gelu(x: Tensor) -> Tensor:
@@ -52,31 +54,51 @@ class Shape:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with separate query, key, value and output projections.
+    """Multi-head attention with separate query, key, value and output projections.
 
     An architecture may set `rotation`, which turns queries and keys by their positions
     (`positions.Rotary`), and `distance`, which adds to the scores what follows from the
     distance between two tokens (`positions.Buckets`, `positions.Window`). Layers may
     share the latter: equal expressions are computed once in a program.
+
+    Args:
+        width: of a head; by default the heads divide the hidden size.
+        scale: factor on the scores, by default width^-0.5.
     """
 
-    def __init__(self, hidden: int, heads: int, bias: bool = True) -> None:
+    def __init__(
+        self,
+        hidden: int,
+        heads: int,
+        bias: bool = True,
+        width: int | None = None,
+        scale: float | None = None,
+    ) -> None:
         super().__init__()
+        width = width or hidden // heads
         self.heads = heads
-        self.query = nn.Linear(hidden, hidden, bias)
-        self.key = nn.Linear(hidden, hidden, bias)
-        self.value = nn.Linear(hidden, hidden, bias)
-        self.output: nn.Module = nn.Linear(hidden, hidden, bias)
+        self.scale = width**-0.5 if scale is None else scale
+        self.query = nn.Linear(hidden, heads * width, bias)
+        self.key = nn.Linear(hidden, heads * width, bias)
+        self.value = nn.Linear(hidden, heads * width, bias)
+        self.output: nn.Module = nn.Linear(heads * width, hidden, bias)
         self.rotation: Any = None
         self.distance: Any = None
 
-    def forward(self, x: Tensor, bias: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
-        """Attend over x [B*S, d] with the additive bias [B*H, 1, S].
+    def forward(
+        self, x: Tensor, bias: Tensor, shape: Shape, memory: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Attend over x [B*S, d], or from x [B, d] over `memory` [B*S, d].
 
-        Returns [B*S, d], and the probabilities of query and key [B*H, S, S].
+        Args:
+            bias: additive, [B*H, 1, S].
+
+        Returns:
+            x's shape, and the probabilities of query and key [B*H, S or 1, S].
         """
-        width = x.shape[1] // self.heads
-        turned = (self.query(x) * width**-0.5, self.key(x))
+        memory = x if memory is None else memory
+        query = self.query(x)
+        turned = (query if self.scale == 1.0 else query * self.scale, self.key(memory))
         if self.rotation is not None:
             turned = tuple(self.rotation(rows, shape.seq, self.heads) for rows in turned)
         if self.distance is not None:
@@ -84,14 +106,30 @@ class Attention(nn.Module):
             bias = far.reshape(-1, shape.seq, shape.seq)
         query = self._split(turned[0], shape, (0, 2, 1, 3))
         key = self._split(turned[1], shape, (0, 2, 3, 1))
-        value = self._split(self.value(x), shape, (0, 2, 1, 3))
+        value = self._split(self.value(memory), shape, (0, 2, 1, 3))
         weights = torch.softmax(torch.bmm(query, key) + bias, dim=-1)
-        context = torch.bmm(weights, value).view(shape.batch, self.heads, shape.seq, width)
-        return self.output(context.permute(0, 2, 1, 3).reshape(x.shape)), weights
+        context = torch.bmm(weights, value)
+        context = context.view(shape.batch, self.heads, -1, context.shape[-1])
+        return self.output(context.permute(0, 2, 1, 3).reshape(len(x), -1)), weights
 
     def _split(self, x: Tensor, shape: Shape, order: tuple[int, ...]) -> Tensor:
-        parts = x.view(shape.batch, shape.seq, self.heads, -1).permute(order)
+        width = x.shape[1] // self.heads
+        parts = x.view(shape.batch, -1, self.heads, width).permute(order)
         return parts.reshape(-1, *parts.shape[2:])
+
+
+class RMSNorm(nn.Module):
+    """nn.RMSNorm, written in operators that XNNPACK delegates."""
+
+    def __init__(self, hidden: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the rows of x [N, d]."""
+        mean = (x * x).sum(-1, keepdim=True) * (1.0 / x.shape[-1])
+        return x * torch.rsqrt(mean + self.eps) * self.weight
 
 
 class FeedForward(nn.Module):
@@ -237,10 +275,12 @@ class Encoder(nn.Module):
         embedding_norm: what is applied to the rows of the sums (stage 0): a norm, and a
             projection to d where the embeddings are narrower (`norm_and_projection`).
         layers: the blocks, 1..L; the same one several times where layers share weights.
-        pooling: `mean` over valid tokens, `cls` for the first token, or `ALL_TOKENS`.
+        pooling: `mean` over valid tokens, `cls` for the first token, `ALL_TOKENS`, or
+            `ONE_STEP` where there is a decoder.
         hub_names: canonical module name of each linear layer to its name in
             transformers, used to write weights in the field's formats. Layers that are
             part of a larger matrix there have none.
+        decoder: frozen whatever the method; see `decoder.Decoder`.
     """
 
     def __init__(
@@ -248,11 +288,12 @@ class Encoder(nn.Module):
         architecture: str,
         embeddings: nn.Module,
         embedding_norm: nn.Module,
-        layers: list[Block],
+        layers: Sequence[Block],
         *,
         max_positions: int,
         pooling: str,
         hub_names: Mapping[str, str],
+        decoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.hidden = layers[0].feed_forward.up.in_features
@@ -264,6 +305,7 @@ class Encoder(nn.Module):
         self.pieces = nn.ModuleList(nn.Identity() for _ in layers)
         self.side: Any = None
         self.gates: Any = nn.ModuleDict()
+        self.decoder: Any = decoder
         self.max_positions = max_positions
         self.pooling = pooling
         self.hub_names = dict(hub_names)
@@ -344,6 +386,15 @@ class Encoder(nn.Module):
             return states
         if self.pooling == "cls":
             return states[:, 0]
+        return self.steps(rows, mask)[-1] if self.pooling == ONE_STEP else self.mean(rows, mask)
+
+    def steps(self, rows: Tensor, mask: Tensor) -> list[Tensor]:
+        """The decoder's states [B, d] behind each of its blocks, from final ones [B*S, d]."""
+        found: list[Tensor] = self.decoder(rows, self.attention_bias(mask), Shape(*mask.shape))
+        return found
+
+    def mean(self, rows: Tensor, mask: Tensor) -> Tensor:
+        """The mean [B, d] of rows [B*S, d] over valid tokens."""
         valid = mask.to(torch.float32)
         share = valid / valid.sum(dim=1, keepdim=True)
-        return torch.bmm(share.unsqueeze(1), states).squeeze(1)
+        return torch.bmm(share.unsqueeze(1), rows.view(*mask.shape, -1)).squeeze(1)

@@ -13,7 +13,9 @@ from effine.export import golden
 from effine.export.backbones import Backbone, load_backbone
 from effine.export.budget import Plan, within
 from effine.export.describe import describe
+from effine.export.encoder import ONE_STEP
 from effine.export.errors import ExportError
+from effine.export.label_words import word_rows
 from effine.export.lowering.target import check_target
 from effine.export.memory import estimator
 from effine.export.methods import make_method
@@ -46,7 +48,9 @@ class Settings:
         data: training data that sets labels, lengths and the golden run.
         labels: a file with one label a line; makes data unnecessary.
         spare_labels: rows of the head that a device may claim for new labels.
-        pooling: `cls` or `mean`; by default the backbone's own. Tasks on tokens have none.
+        label_words: JSON that maps labels to the words that a head on a decoder starts from.
+        pooling: `cls`, `mean` or `decoder`; by default the backbone's own. Tasks on tokens have
+            none.
         seq: `auto` or comma-separated sequence lengths.
         batch: batch size of training, by default 8.
         accumulate: batches whose gradients one update sums up, by default 1.
@@ -66,6 +70,7 @@ class Settings:
     data: Source | None = None
     labels: Path | None = None
     spare_labels: int = 0
+    label_words: Path | None = None
     pooling: str | None = None
     seq: str = "auto"
     batch: int | None = None
@@ -115,6 +120,8 @@ def export(
     task = make_task(chosen.task, data.outputs, chosen.spare_labels)
     if data.lengths:
         task.begin_at(samples.labels)
+    if chosen.pooling == ONE_STEP and task.begins_with_words:
+        task.begin_with(word_rows(backbone, data.labels, chosen.label_words))
     layers = backbone.encoder.depth if method.layered else 0
     plan = _plan(chosen, max(seqs), layers, task, optimizer, progress)
     progress("measuring the frozen head")
@@ -160,9 +167,13 @@ def _pooling(chosen: Settings) -> str | None:
     """The pooling that was chosen, or that the task needs.
 
     Raises:
-        ExportError: the task is unknown, or pools nothing and a pooling was chosen.
+        ExportError: the task is unknown, or pools nothing and a pooling was chosen; or words
+            are given to a head that doesn't start from any.
     """
-    needed = find_task(chosen.task).pooling
+    task = find_task(chosen.task)
+    needed = task.pooling
+    if chosen.label_words and not (chosen.pooling == ONE_STEP and task.begins_with_words):
+        raise ExportError(f"--label-words: needs --pooling {ONE_STEP} and --task classification")
     if needed is not None and chosen.pooling is not None:
         raise ExportError(f"--pooling {chosen.pooling}: --task {chosen.task} needs all tokens")
     return needed or chosen.pooling

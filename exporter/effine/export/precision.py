@@ -106,11 +106,11 @@ def _check_int4(model: Model, layers: Mapping[str, nn.Linear]) -> None:
 
 
 def frozen_matrices(model: Model) -> dict[str, nn.Linear]:
-    """The frozen linear layers of the encoder's blocks, by the name of their weight."""
+    """The frozen linear layers of encoder and decoder blocks, by the name of their weight."""
     return {
         f"{name}.weight": module
         for name, module in model.named_modules()
-        if name.startswith("encoder.layers.")
+        if name.startswith(("encoder.layers.", "encoder.decoder.layers."))
         and isinstance(module, nn.Linear)
         and not module.weight.requires_grad
     }

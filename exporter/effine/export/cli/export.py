@@ -44,9 +44,15 @@ from effine.export.errors import ExportError
     help="Labels that may be added on the device.",
 )
 @click.option(
+    "--label-words",
+    type=FILE,
+    help="JSON of labels and the words to start from; with --pooling decoder, by default their "
+    "names.",
+)
+@click.option(
     "--pooling",
-    type=click.Choice(["cls", "mean"]),
-    help="First token or mean; by default what suits the backbone.",
+    type=click.Choice(["cls", "mean", "decoder"]),
+    help="First token, mean, or one step of the backbone's decoder; by default what suits it.",
 )
 @click.option(
     "--seq",

@@ -33,6 +33,8 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
         aten.sigmoid_backward.default: lambda grad, y: grad * (y * (1.0 - y)),
         aten.tanh_backward.default: lambda grad, y: grad * (1.0 - y * y),
         aten.square.default: lambda x: x * x,
+        aten.pow.Tensor_Scalar: _power,
+        aten.mul.Scalar: lambda x, factor: x * factor,
         aten.mean.dim: _mean,
         aten.roll.default: _roll,
         aten.softplus.default: _softplus,
@@ -55,6 +57,11 @@ def _gelu_backward(grad: Tensor, x: Tensor, *, approximate: str = "none") -> Ten
 def _softmax_backward(grad: Tensor, output: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
     weighted = grad * output
     return weighted - output * weighted.sum(dim, keepdim=True)
+
+
+def _power(x: Tensor, exponent: float) -> Any:
+    """The cube of a backward of rsqrt as products; other powers stay."""
+    return x * x * x if exponent == 3 else NotImplemented
 
 
 def _mean(x: Tensor, dim: list[int], keepdim: bool = False, dtype: Any = None) -> Tensor:

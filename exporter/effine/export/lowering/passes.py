@@ -32,6 +32,7 @@ _RESHAPES = {
     aten.flatten.using_ints,
 }
 _PERMUTES = {aten.permute.default, aten.t.default}
+_BROADCASTING = {aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor}
 
 
 def run_passes(graph: fx.GraphModule, sums_as_products: bool = True) -> None:
@@ -45,6 +46,7 @@ def run_passes(graph: fx.GraphModule, sums_as_products: bool = True) -> None:
         merge_common_subexpressions,
         canonicalise_reshapes,
         fold_permutes,
+        broadcast_implicitly,
         *([sums_to_products] if sums_as_products else []),
         products_to_linear,
         merge_common_subexpressions,
@@ -116,6 +118,20 @@ def fold_permutes(graph: fx.GraphModule) -> None:
             node.replace_all_uses_with(source)
         else:
             replace(graph, node, aten.permute_copy.default, source, order)
+
+
+def broadcast_implicitly(graph: fx.GraphModule) -> None:
+    """Leave out expands, as of a sum's gradient, before operators that expand by themselves."""
+    for node in calls(graph, {aten.expand_copy.default}):
+        shape = node.meta["val"].shape
+        for user in list(node.users):
+            others = [arg for arg in user.args if isinstance(arg, fx.Node) and arg is not node]
+            whole = any(
+                other.meta["val"].shape == shape and other.target is not aten.expand_copy.default
+                for other in others
+            )
+            if user.target in _BROADCASTING and whole:
+                user.replace_input_with(node, node.args[0])
 
 
 def sums_to_products(graph: fx.GraphModule) -> None:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from effine.export.encoder import Block, Encoder
+from effine.export.encoder import Block, Encoder, RMSNorm
 from effine.export.errors import ExportError
 from effine.runtime.phases import TRAIN, Transition
 
@@ -249,10 +249,10 @@ def read_options(path: Path) -> dict[str, Any]:
 
 
 def train_norms(modules: Iterable[nn.Module]) -> None:
-    """Mark the LayerNorms in these modules as trained."""
+    """Mark the norms in these modules as trained."""
     for module in modules:
         for norm in module.modules():
-            if isinstance(norm, nn.LayerNorm):
+            if isinstance(norm, (nn.LayerNorm, RMSNorm)):
                 norm.requires_grad_()
 
 

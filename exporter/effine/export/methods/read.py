@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from effine.export.encoder import ALL_TOKENS, Encoder
+from effine.export.encoder import ALL_TOKENS, ONE_STEP, Encoder
 from effine.export.errors import ExportError
 from effine.export.methods import Method, Options, Recipe, method, option
 
@@ -43,6 +43,10 @@ class DepthGRU(nn.Module):
 
     def forward(self, states: list[Tensor]) -> Tensor:
         """Correct the last of the states phi_1..phi_L, each [N, d]; returns [N, d]."""
+        return states[-1] + self.correction(states)
+
+    def correction(self, states: list[Tensor]) -> Tensor:
+        """What the walk over the states adds to the last one, [N, d]."""
         weights = {gate: self.input[gate].weight * self.norm for gate in _GATES}
         walked: list[Tensor] = []
         for state in states:
@@ -52,7 +56,7 @@ class DepthGRU(nn.Module):
         summary = walked[-1]
         if self.aggregate == "mean":
             summary = _sum(walked) * (1.0 / len(walked))
-        return states[-1] + self.output(summary) * self.scale
+        return self.output(summary) * self.scale
 
     def _cell(self, drive: Mapping[str, Tensor], h: Tensor | None) -> Tensor:
         """The GRU equations; h = None stands for zeros."""
@@ -88,7 +92,14 @@ class ReadOptions(Options):
 
 @method
 class Read(Method):
-    """A side network: no gradient enters the backbone."""
+    """A side network: no gradient enters the backbone.
+
+    With a decoder there are two, over the encoder's states and over those of the decoder's
+    one step. The frozen decoder reads the encoder's states as they are, uncorrected, so
+    that all states are features; in the authors' code it reads the corrected ones, and
+    gradients cross it. Here the mean of the encoder's corrections joins the decoder's
+    final state instead.
+    """
 
     name = "read"
     summary = "a small GRU over the layers' states; the backbone runs once per sample"
@@ -97,7 +108,7 @@ class Read(Method):
     layered = False
 
     def install(self, encoder: Encoder) -> None:
-        """Put the network beside the encoder."""
+        """Put a network beside the encoder, and one beside the decoder that pools."""
         if self.options.tokens == "first" and encoder.pooling != "cls":
             remedy = (
                 "the task needs all tokens"
@@ -106,22 +117,38 @@ class Read(Method):
             )
             raise ExportError(f"--method-option tokens=first: {remedy}")
         settings = self.options
-        encoder.side = DepthGRU(
-            encoder.hidden, settings.width, settings.scale, settings.aggregate
-        ).requires_grad_()
+        for owner in (encoder, encoder.decoder) if encoder.pooling == ONE_STEP else (encoder,):
+            owner.side = DepthGRU(
+                encoder.hidden, settings.width, settings.scale, settings.aggregate
+            ).requires_grad_()
 
     def features(self, encoder: Encoder, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """One state per layer: [B, S, d], or [B, d] where only the first token counts."""
+        """One state per layer: [B, S, d], or [B, d] where only the first token counts.
+
+        Those of a decoder are [B, d].
+        """
         mask = tokens["attention_mask"]
         outputs = encoder.run(encoder.embed(tokens), mask, 0, encoder.stages)[3::2]
         states = [rows.view(*mask.shape, -1) for rows in outputs]
         if self.first_only(encoder):
             states = [state[:, 0] for state in states]
-        return {f"state_{index}": state for index, state in enumerate(states, 1)}
+        named = {f"state_{index}": state for index, state in enumerate(states, 1)}
+        if encoder.pooling != ONE_STEP:
+            return named
+        steps = encoder.steps(outputs[-1], mask)
+        return named | {f"step_{index}": state for index, state in enumerate(steps, 1)}
 
     def represent(self, encoder: Encoder, features: Mapping[str, Tensor], mask: Tensor) -> Tensor:
-        """Pool the corrected last state."""
-        states = [state.reshape(-1, encoder.hidden) for state in features.values()]
+        """Pool the corrected last state, or correct the decoder's."""
+        states = [
+            state.reshape(-1, encoder.hidden)
+            for name, state in features.items()
+            if name.startswith("state_")
+        ]
+        if encoder.pooling == ONE_STEP:
+            steps = [state for name, state in features.items() if name.startswith("step_")]
+            joined = encoder.mean(encoder.side.correction(states), mask)
+            return encoder.decoder.side(steps) + joined
         corrected = encoder.side(states)
         return corrected if self.first_only(encoder) else encoder.pool(corrected, mask)
 

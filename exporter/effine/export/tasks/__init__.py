@@ -44,6 +44,8 @@ class Task:
     """How many labels, spare ones included, there must be at least where there are labels."""
     has_samples: ClassVar[bool] = False
     """Whether the packaged sentences are data for the task."""
+    begins_with_words: ClassVar[bool] = False
+    """Whether the head can start from a language model's rows for the labels' words."""
 
     def __init__(self, outputs: int, spare: int = 0) -> None:
         if spare and not find_runtime_task(self.name).labelled:
@@ -75,6 +77,9 @@ class Task:
 
     def begin_at(self, targets: np.ndarray) -> None:
         """Let later heads start from what the targets [N, ...] of real data tell."""
+
+    def begin_with(self, rows: Tensor) -> None:
+        """Let later heads start from these rows [outputs, d], where `begins_with_words`."""
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss of each example, [B], in tensor code that can be captured."""

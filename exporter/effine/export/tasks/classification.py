@@ -22,13 +22,21 @@ class Classification(Task):
     name = "classification"
     label_dtype = torch.int64
     has_samples = True
+    begins_with_words = True
+    _rows: Tensor | None = None
 
     def head(self, hidden: int) -> nn.Linear:
         """The linear head, spare rows switched off by their bias."""
         head = super().head(hidden)
         with torch.no_grad():
             head.bias[self.outputs :] = SPARE_BIAS
+            if self._rows is not None:
+                head.weight[: self.outputs] = self._rows
         return head
+
+    def begin_with(self, rows: Tensor) -> None:
+        """Let later heads start from these rows [outputs, d]."""
+        self._rows = rows
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy of logits [B, C] and labels [B] (int64)."""

@@ -22,6 +22,7 @@ class MultiLabel(Classification):
     label_dtype = torch.float32
     fewest = 1
     has_samples = False
+    begins_with_words = False
 
     def label_shape(self, seq: int) -> tuple[int, ...]:
         """A 1 or 0 for each row of the head."""
