@@ -85,7 +85,7 @@ def test_phases_follow_each_other_alike_in_both(
     artifact: Exported, host: Host, tmp_path: Path, method: str
 ) -> None:
     """Decisions, transitions and rows included; and either resumes what the other began."""
-    settings = {"epochs": 12, "seed": 5}
+    settings = {"epochs": 12, "seed": 3}
     both = Both(artifact(method), host, tmp_path, intents())
     trainer = both.train_python(**settings)
     cache = () if isinstance(host, JvmRunner) else ("--cache", tmp_path / "native.cache")
@@ -93,7 +93,7 @@ def test_phases_follow_each_other_alike_in_both(
     assert both.same()
     whole = both.python.read_bytes()
     decisions = trainer.load(both.python).report["decisions"]
-    assert {decision["phase"] for decision in decisions} & {"far", "cut1"}
+    assert decisions[-1]["phase"] in ("far", "cut1")
 
     both.train_python(stop=decisions[-1]["update"] + 1, **settings)
     both.train_host("--stop-after", str(decisions[-1]["update"] + 1), **settings)
