@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from artifacts import PHASED, Exported
-from eager import eager_artifact
+from artifacts import BATCH, PHASED, Exported, intents
 from effine.export.methods import known_methods
 from effine.export.parity import run_parity
+from effine.export.pipeline import export
 from effine.runtime.artifact import Artifact
+from effine.runtime.codec import seal
 from effine.runtime.engines import Arrays
 from effine.runtime.engines.jvm import JvmRunner, build_jvm_runner, replay_jvm
 from effine.runtime.engines.native import Runner, build_arm64_runner, build_runner, replay_native
@@ -36,13 +40,24 @@ def assert_parity(host: Host, exported: Artifact) -> None:
     assert report.passed, [check for check in report.checks if not check.passed]
 
 
-@pytest.mark.parametrize(
-    ("method", "precision"),
-    [
-        *((method, "fp32") for method in known_methods() if method not in PHASED),
-        *(("spartan", "int8"), ("head", "int4")),
-    ],
-)
+def cases(*often: tuple[str, str]) -> list[Any]:
+    """Every method in fp32 and, if it leaves layers frozen, in int8; and int4.
+
+    `make test` takes what is wanted often, `make matrix` all.
+    """
+    frozen = [name for name in known_methods() if name not in ("full", *PHASED)]
+    every = [(name, "fp32") for name in known_methods()] + [(name, "int8") for name in frozen]
+    return [
+        pytest.param(*case, marks=[] if case in often else pytest.mark.matrix)
+        for case in (*every, ("head", "int4"))
+    ]
+
+
+FP32 = tuple((name, "fp32") for name in known_methods())
+QUANTISED = (("spartan", "int8"), ("head", "int4"))
+
+
+@pytest.mark.parametrize(("method", "precision"), cases(*FP32, *QUANTISED))
 def test_trains_as_pytorch_does(
     artifact: Exported, host: Host, method: str, precision: str
 ) -> None:
@@ -60,10 +75,41 @@ def test_tasks_on_tokens_are_replayed_but_not_trained(
         runner.run("train", exported.path, *options)
 
 
-def test_phases_are_refused(tiny: dict[str, Path], tmp_path: Path, host: Host) -> None:
-    phased, _ = eager_artifact(tiny["bert"], tmp_path / "a.effine", method="autofreeze")
-    with pytest.raises(EngineError, match=r"doesn't have schema 1|schema 2 is newer"):
-        replay(host, phased.path)
+@pytest.mark.matrix
+def test_without_a_backbone_the_token_inputs_are_the_features(
+    tiny: dict[str, Path], tmp_path: Path, runner: Runner, jvm: JvmRunner
+) -> None:
+    options = {"embeddings": "train"}
+    settings = {"data": intents(), "seq": "8,16", "batch": BATCH, "out": tmp_path / "a.effine"}
+    exported = export(str(tiny["bert"]), method="full", options=options, **settings)
+    assert not exported.manifest.has_backbone
+    for host in (runner, jvm):
+        assert_parity(host, exported)
+
+
+def with_transitions(exported: Artifact, path: Path, **changes: Any) -> Path:
+    """A copy whose transitions differ."""
+    shutil.copytree(exported.path, path)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["transitions"] = [way | changes for way in manifest["transitions"]]
+    (path / "manifest.json").write_text(seal(manifest))
+    return path
+
+
+def test_transitions_are_followed(artifact: Exported, host: Host, tmp_path: Path) -> None:
+    """Moments that a change of freezing doesn't forget are noticed."""
+    exported = artifact("autofreeze")
+    path = with_transitions(exported, tmp_path / "kept.effine", zero=["statistic"])
+    report = compare(exported, replay(host, path), "host")
+    assert "loss" in {check.name for check in report.checks if not check.passed}
+
+
+def test_transitions_that_lack_something_are_refused(
+    artifact: Exported, host: Host, tmp_path: Path
+) -> None:
+    path = with_transitions(artifact("far"), tmp_path / "a.effine", gather=[], scatter=[])
+    with pytest.raises(EngineError, match=r"can't be made: it lacks .*feed_forward.* as needed"):
+        replay(host, path)
 
 
 @pytest.mark.parametrize("engine", ["native", "jvm"])
@@ -83,7 +129,8 @@ def test_accumulates_as_pytorch_does(
 
 
 @pytest.mark.parametrize(
-    ("method", "precision"), [("spartan", "fp32"), ("read", "fp32"), ("spartan", "int8")]
+    ("method", "precision"),
+    cases(("spartan", "fp32"), ("read", "fp32"), ("far", "fp32"), ("spartan", "int8")),
 )
 def test_trains_as_pytorch_does_on_arm64(
     artifact: Exported, arm64: Runner, method: str, precision: str

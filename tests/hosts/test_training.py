@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from artifacts import Exported, intents, scores, tags
+from artifacts import PHASED, Exported, intents, scores, tags
 from effine.runtime.engines.jvm import JvmRunner
 from effine.runtime.errors import EngineError
 from effine.runtime.tensors import read_tensors, write_tensors
@@ -77,6 +77,29 @@ def test_either_resumes_what_the_other_began(
     shutil.move(swapped, both.other)
     Trainer(both.artifact, threads=1).resume(both.python, both.data)
     both.train_host("--resume")
+    assert both.python.read_bytes() == both.other.read_bytes() == whole
+
+
+@pytest.mark.parametrize("method", PHASED)
+def test_phases_follow_each_other_alike_in_both(
+    artifact: Exported, host: Host, tmp_path: Path, method: str
+) -> None:
+    """Decisions, transitions and rows included; and either resumes what the other began."""
+    settings = {"epochs": 12, "seed": 3}
+    both = Both(artifact(method), host, tmp_path, intents())
+    trainer = both.train_python(**settings)
+    cache = () if isinstance(host, JvmRunner) else ("--cache", tmp_path / "native.cache")
+    both.train_host(*cache, **settings)
+    assert both.same()
+    whole = both.python.read_bytes()
+    decisions = trainer.load(both.python).report["decisions"]
+    assert decisions[-1]["phase"] in ("far", "cut1")
+
+    both.train_python(stop=decisions[-1]["update"] + 1, **settings)
+    both.train_host("--stop-after", str(decisions[-1]["update"] + 1), **settings)
+    assert both.same() and both.python.read_bytes() != whole
+    both.train_host("--resume")
+    Trainer(both.artifact, threads=1).resume(both.python, both.data)
     assert both.python.read_bytes() == both.other.read_bytes() == whole
 
 

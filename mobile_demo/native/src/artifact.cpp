@@ -1,5 +1,6 @@
 #include "artifact.h"
 
+#include <algorithm>
 #include <charconv>
 #include <fstream>
 #include <set>
@@ -12,8 +13,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kSchema = 1;
+constexpr int64_t kSchema = 2;
 constexpr uint64_t kMaxManifest = 64 << 20;
+constexpr const char* kTrain = "train";
+const std::set<std::string> kParts{"backbone", "predict", "accumulate", "apply"};
 constexpr const char* kRemedy = "; export or copy the artifact again";
 
 std::string hash_of(const fs::path& path) {
@@ -81,20 +84,28 @@ int64_t number_after(const std::string& name, const std::string& mark) {
 
 Method parse_method(const fs::path& program, const std::string& name, const Json& json) {
   const int64_t batch = number_after(name, "_b"), seq = number_after(name, "_s");
-  return {name,    name.substr(0, name.rfind("_b")),  batch,
-          seq,     program,                           parse_values(json.at("inputs")),
+  const std::string prefix = name.substr(0, name.rfind("_b"));
+  const std::string part = prefix.substr(prefix.rfind('.') + 1);
+  const std::string kind = kParts.count(part) ? part : kTrain;
+  return {name,    prefix, kind, batch, seq, program, parse_values(json.at("inputs")),
           parse_values(json.at("outputs"))};
 }
 
-// Without this, swapping state buffers would bring back a tensor of two steps ago.
-void check_updates(const Artifact& artifact) {
-  for (const Method& method : artifact.methods) {
-    for (const Value& tensor : artifact.state) {
-      bool updated = method.phase != "train" && method.phase != "apply";
-      for (const Value& output : method.outputs) {
-        updated |= output.role == "update" && output.name == tensor.name;
-      }
-      if (!updated) throw Error(method.name + " doesn't update " + tensor.name);
+void parse_phases(const Json& manifest, Artifact& artifact) {
+  const Json* phases = manifest.find("phases");
+  artifact.phased = phases && !phases->object().empty();
+  if (!artifact.phased) {
+    artifact.phases.push_back({kTrain, manifest.at("method").at("layers_below").integer()});
+    return;
+  }
+  for (const std::string& name : phases->keys()) {
+    artifact.phases.push_back({name, phases->at(name).at("layers_below").integer()});
+  }
+  artifact.transitions = parse_transitions(manifest.at("transitions"));
+  for (const Transition& transition : artifact.transitions) {
+    const std::vector<Value> after = artifact.layout(artifact.phase(transition.target).name);
+    for (const std::string& source : transition.sources) {
+      check_makeable(transition, artifact.layout(artifact.phase(source).name), after);
     }
   }
 }
@@ -104,9 +115,10 @@ Artifact parse(const fs::path& folder) {
   Artifact artifact;
   artifact.manifest = Json::parse(text);
   const Json& manifest = artifact.manifest;
-  if (manifest.at("schema").integer() != kSchema) {
-    throw Error("manifest.json doesn't have schema " + std::to_string(kSchema) +
-                ", the one this runner reads");
+  const int64_t schema = manifest.at("schema").integer();
+  if (schema < 1 || schema > kSchema) {
+    throw Error("manifest.json has schema " + std::to_string(schema) + ", this runner reads 1 to " +
+                std::to_string(kSchema));
   }
   check_manifest(text, manifest.at("sha256").string());
   const std::string& target = manifest.at("target").at("name").string();
@@ -117,7 +129,7 @@ Artifact parse(const fs::path& folder) {
   check_files(folder, files);
 
   artifact.folder = folder;
-  for (const auto& [phase, program] : manifest.at("programs").object()) {
+  for (const auto& [kind, program] : manifest.at("programs").object()) {
     const std::string& file = program.at("file").string();
     if (!files.count(file)) throw Error("program " + file + " isn't among the files");
     for (const auto& [name, method] : program.at("methods").object()) {
@@ -139,8 +151,7 @@ Artifact parse(const fs::path& folder) {
   }
   artifact.token_inputs = strings(manifest.at("tokens").at("inputs"));
   artifact.pad_id = manifest.at("tokens").at("pad_id").integer();
-  artifact.layers_below = manifest.at("method").at("layers_below").integer();
-  check_updates(artifact);
+  parse_phases(manifest, artifact);
   if (sha256_hex(artifact.identity().canonical()) != manifest.at("state_id").string()) {
     throw Error("state_id doesn't follow from method, backbone, labels and state");
   }
@@ -149,26 +160,80 @@ Artifact parse(const fs::path& folder) {
 
 }  // namespace
 
+bool is_state(const Value& value) {
+  return value.role == "read" || value.role == "update" || value.role == "statistic";
+}
+
 Artifact Artifact::load(const fs::path& folder) try {
   return parse(folder);
 } catch (const std::exception& error) {
   throw Error(folder.string() + ": " + error.what() + kRemedy);
 }
 
-const Method& Artifact::method(const std::string& phase, int64_t b, int64_t seq) const {
+const Phase& Artifact::phase(const std::string& name) const {
+  for (const Phase& known : phases) {
+    if (known.name == name) return known;
+  }
+  throw Error("phase " + name + " is unknown to the artifact");
+}
+
+bool Artifact::has(const std::string& kind) const {
+  return std::any_of(methods.begin(), methods.end(),
+                     [&](const Method& method) { return method.kind == kind; });
+}
+
+std::string Artifact::prefix(const std::string& kind, const std::string& phase) const {
+  if (kind == kTrain) return phase;
+  const std::string own = phase + "." + kind;
+  return std::any_of(methods.begin(), methods.end(),
+                     [&](const Method& method) { return method.prefix == own; })
+             ? own
+             : kind;
+}
+
+const Method& Artifact::method(const std::string& kind, const std::string& phase, int64_t b,
+                               int64_t seq) const {
+  const std::string start = prefix(kind, phase);
   const Method* best = nullptr;
   for (const Method& method : methods) {
-    const bool fits = method.phase == phase && method.batch == b && method.seq >= seq;
+    const bool fits = method.prefix == start && method.batch == b && method.seq >= seq;
     if (fits && (!best || method.seq < best->seq)) best = &method;
   }
   if (best) return *best;
-  throw Error(folder.string() + ": no " + phase + " method for batch " + std::to_string(b) +
+  throw Error(folder.string() + ": no " + start + " method for batch " + std::to_string(b) +
               " and length " + std::to_string(seq) + kRemedy);
 }
 
-std::vector<Value> Artifact::gradients() const {
+std::vector<Value> Artifact::layout(const std::string& phase) const {
+  if (!phased) return state;
+  std::set<std::string> prefixes{phase}, used;
+  for (const std::string& kind : kParts) prefixes.insert(prefix(kind, phase));
+  for (const Method& method : methods) {
+    if (!prefixes.count(method.prefix)) continue;
+    for (const Value& value : method.inputs) {
+      if (is_state(value)) used.insert(value.name);
+    }
+  }
   std::vector<Value> result;
-  for (const Value& value : method("apply", batch, 1).inputs) {
+  for (const Value& value : state) {
+    if (used.count(value.name)) result.push_back(value);
+  }
+  return result;
+}
+
+const Transition& Artifact::transition(const std::string& source, const std::string& target) const {
+  for (const Transition& way : transitions) {
+    const auto& from = way.sources;
+    if (way.target == target && std::find(from.begin(), from.end(), source) != from.end()) {
+      return way;
+    }
+  }
+  throw Error(folder.string() + ": no way leads from phase " + source + " to " + target + kRemedy);
+}
+
+std::vector<Value> Artifact::gradients(const std::string& phase) const {
+  std::vector<Value> result;
+  for (const Value& value : method("apply", phase, batch, 1).inputs) {
     if (value.role == "gradient") result.push_back(value);
   }
   return result;
@@ -189,7 +254,7 @@ Tensors Artifact::initial_state() const {
   const fs::path path = folder / "state.safetensors";
   const Tensors parameters = read_tensors(path);
   Tensors result;
-  for (const Value& value : state) {
+  for (const Value& value : layout(first_phase())) {
     Tensor& tensor = result[value.name] = Tensor(value.dtype, value.shape);
     if (value.role != "parameter") continue;
     const auto found = parameters.find(value.name);

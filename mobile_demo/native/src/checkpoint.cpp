@@ -30,8 +30,8 @@ Metadata describe(const Artifact& artifact, const Run& run) {
           {"identity", artifact.identity().canonical()},
           {"state_id", artifact.manifest.at("state_id").string()},
           {"manifest_sha256", artifact.manifest.at("sha256").string()},
-          {"phase", "train"},
-          {"policy", "{}"},
+          {"phase", run.phase},
+          {"policy", run.policy.canonical()},
           {"step", std::to_string(run.step)},
           {"update", std::to_string(run.update)},
           {"total_updates", std::to_string(run.total)},
@@ -79,12 +79,12 @@ void check_identity(const Metadata& metadata, const Artifact& artifact) {
   throw Error("belongs to another artifact, with other " + differences + "; nothing was changed");
 }
 
-Tensors take_state(TensorFile& file, const Artifact& artifact) {
+Tensors take_state(TensorFile& file, const Artifact& artifact, const std::string& phase) {
   Tensors state;
   for (auto& [name, tensor] : file.tensors) {
     if (name.rfind(kBest, 0) != 0) state.emplace(name, std::move(tensor));
   }
-  for (const Value& value : artifact.state) {
+  for (const Value& value : artifact.layout(phase)) {
     const auto found = state.find(value.name);
     if (found == state.end() || found->second.dtype != value.dtype ||
         found->second.shape != value.shape) {
@@ -94,7 +94,7 @@ Tensors take_state(TensorFile& file, const Artifact& artifact) {
   return state;
 }
 
-Run read_run(const Metadata& metadata) {
+Run read_run(const Metadata& metadata, const Artifact& artifact) {
   Run run;
   run.settings = json_of(metadata, "settings");
   run.fingerprint = text_of(metadata, "data_fingerprint");
@@ -103,6 +103,8 @@ Run read_run(const Metadata& metadata) {
   run.cursor = json_of(metadata, "cursor").integer();
   run.update = json_of(metadata, "update").integer();
   run.step = json_of(metadata, "step").integer();
+  run.phase = artifact.phase(text_of(metadata, "phase")).name;
+  run.policy = json_of(metadata, "policy");
   run.labels = strings(json_of(metadata, "labels"));
   run.report = Report::from_json(json_of(metadata, "report"));
   return run;
@@ -138,8 +140,8 @@ Checkpoint Checkpoint::load(const fs::path& path, const Artifact& artifact) {
   try {
     check_whole(file);
     check_identity(file.metadata, artifact);
-    Run run = read_run(file.metadata);
-    return {take_state(file, artifact), std::move(run),
+    Run run = read_run(file.metadata, artifact);
+    return {take_state(file, artifact, run.phase), std::move(run),
             text_of(file.metadata, "manifest_sha256")};
   } catch (const std::exception& error) {
     throw Error(path.string() + ": " + error.what());
@@ -149,7 +151,7 @@ Checkpoint Checkpoint::load(const fs::path& path, const Artifact& artifact) {
 void save_checkpoint(const fs::path& path, const Artifact& artifact, const Tensors& state,
                      const Run& run) {
   TensorList tensors;
-  for (const Value& value : artifact.state) {
+  for (const Value& value : artifact.layout(run.phase)) {
     tensors.emplace_back(value.name, &state.at(value.name));
   }
   Metadata metadata = describe(artifact, run);

@@ -32,6 +32,8 @@ struct Run {
   Json settings;
   std::string fingerprint;  // of the data
   int64_t total = 0, epoch = 0, cursor = 0, update = 0, step = 0;
+  std::string phase;
+  Json policy = Json::Object();  // what the method's policy remembers
   std::vector<std::string> labels;
   Report report;
 };

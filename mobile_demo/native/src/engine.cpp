@@ -129,13 +129,16 @@ et::Module& Engine::load(const Method& method) {
   }
   if (!module->is_method_loaded(method.name)) {
     // Loaded methods take memory; the backbone's stay, as samples need them in turns.
-    std::string& loaded = loaded_[method.phase];
-    if (!loaded.empty() && method.phase != "backbone") module->unload_method(loaded);
+    auto& loaded = loaded_[method.kind];
+    if (method.kind != "backbone" || (!loaded.empty() && loaded[0]->prefix != method.prefix)) {
+      for (const Method* other : loaded) module->unload_method(other->name);
+      loaded.clear();
+    }
     const auto meta = module->method_meta(method.name);
     check(meta.error(), what);
     check_signature(method, *meta);
     check(module->load_method(method.name), what);
-    loaded = method.name;
+    loaded.push_back(&method);
   }
   return *module;
 }

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "artifact.h"
 #include "tensors.h"
@@ -24,8 +25,9 @@ class Engine {
   using Source = std::function<const Tensor&(const Value&)>;
 
   // Runs a method and copies its outputs into `outputs` by name. The method is loaded when it
-  // is first needed; of train and predict methods only the last one is kept. Inputs of another
-  // shape or dtype are refused: they could abort inside the runtime.
+  // is first needed; of train and predict methods only the last one is kept, of backbone methods
+  // those of one phase. Inputs of another shape or dtype are refused: they could abort inside the
+  // runtime.
   void run(const Method& method, const Source& source, Tensors& outputs);
 
  private:
@@ -33,7 +35,7 @@ class Engine {
 
   const Artifact& artifact_;
   std::map<std::string, std::unique_ptr<executorch::extension::Module>> modules_;
-  std::map<std::string, std::string> loaded_;  // the last method by phase
+  std::map<std::string, std::vector<const Method*>> loaded_;  // by kind
 };
 
 }  // namespace effine

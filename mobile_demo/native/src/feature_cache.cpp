@@ -44,11 +44,16 @@ std::string bytes_of(const std::string& digits) {
 }
 
 // Identifies the backbone program with all values it reads, and the precision.
-std::string cache_key(const Artifact& artifact, const std::string& precision) {
+std::string cache_key(const Artifact& artifact, const std::string& precision,
+                      const std::string& phase, const TensorList& held) {
   const std::string content = bytes_of(artifact.sha256_of("backbone.pte")) +
-                              bytes_of(artifact.sha256_of("backbone.ptd")) + precision;
+                              bytes_of(artifact.sha256_of("backbone.ptd")) + precision +
+                              (artifact.phased ? phase : "");
   Sha256 hash;
   hash.update(content.data(), content.size());
+  for (const auto& [name, tensor] : held) {
+    hash.update(reinterpret_cast<const char*>(tensor->data.data()), tensor->data.size());
+  }
   return hash.digest();
 }
 
@@ -69,9 +74,10 @@ fs::path with_folder(const fs::path& path) {
 }  // namespace
 
 FeatureCache::FeatureCache(const fs::path& path, const Artifact& artifact, const Packing& packing,
-                           uint64_t bound) try
+                           uint64_t bound, const std::string& phase,
+                           const TensorList& held) try
     : packing_(packing), file_(with_folder(path)), bound_(bound) {
-  const std::string start = kMagic + cache_key(artifact, packing.precision());
+  const std::string start = kMagic + cache_key(artifact, packing.precision(), phase, held);
   size_ = start.size();
   if (file_.read(0, start.size()) != start) {
     file_.truncate(0);

@@ -21,9 +21,11 @@ class FeatureCache {
  public:
   static constexpr uint64_t kDefaultBound = 512'000'000;
 
-  // The file is made if missing; that of another backbone or precision is replaced.
+  // The file is made if missing; that of another backbone or precision is replaced. `phase` is
+  // the one whose features these are, `held` what its backbone reads of the state.
   FeatureCache(const std::filesystem::path& path, const Artifact& artifact,
-               const Packing& packing, uint64_t bound);
+               const Packing& packing, uint64_t bound, const std::string& phase,
+               const TensorList& held);
 
   // The payload of a sample, if it is stored whole.
   std::optional<std::string> get(const std::string& sample);

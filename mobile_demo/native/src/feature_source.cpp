@@ -19,18 +19,25 @@ double seconds() {
 }  // namespace
 
 FeatureSource::FeatureSource(const Artifact& artifact, const Dataset& data, Engine& engine,
-                             CacheOptions options)
+                             CacheOptions options, const Tensors& state)
     : artifact_(artifact),
       data_(data),
       engine_(engine),
       options_(std::move(options)),
+      state_(state),
+      phase_(artifact.first_phase()),
       packing_(artifact, "fp32") {}
+
+void FeatureSource::enter(const std::string& phase) {
+  if (phase != phase_) cache_.reset();
+  phase_ = phase;
+}
 
 std::string FeatureSource::begin(const std::string& precision, int64_t epochs) {
   packing_ = Packing(artifact_, precision);
   if (!options_.path) return "";
-  if (artifact_.layers_below == 0) return "cache: none, no encoder layer lies below the cut";
-  cache_.emplace(*options_.path, artifact_, packing_, options_.bound);
+  if (!deep()) return "cache: none, no encoder layer lies below the cut";
+  cache_.emplace(*options_.path, artifact_, packing_, options_.bound, phase_, held());
   std::vector<CacheSample> samples, missing;
   for (size_t i = 0; i < data_.size(); ++i) {
     const bool stored = !cache_->empty() && cache_->has(FeatureCache::key(alone(i)));
@@ -54,11 +61,12 @@ void FeatureSource::prefetch(const Indices& samples) const {
 
 Tensors FeatureSource::batch(const Indices& samples, int64_t batch, int64_t seq) {
   Tensors tokens = data_.padded(samples, batch, seq, artifact_);
+  if (!artifact_.has("backbone")) return tokens;
   Tensors features;
-  if (artifact_.layers_below == 0) {
+  if (!deep()) {
     features = compute(tokens, batch, seq);
   } else {
-    const auto& outputs = artifact_.method("backbone", batch, seq).outputs;
+    const auto& outputs = backbone(batch, seq).outputs;
     for (const Value& value : outputs) features[value.name] = Tensor(value.dtype, value.shape);
     for (size_t row = 0; row < samples.size(); ++row) {
       for (const auto& [name, from] : rows(samples[row])) {
@@ -99,9 +107,24 @@ std::string FeatureSource::payload(const Tensors& tokens, size_t sample) {
 
 Tensors FeatureSource::compute(const Tensors& tokens, int64_t batch, int64_t seq) {
   Tensors features;
-  const auto source = [&](const Value& value) -> const Tensor& { return tokens.at(value.name); };
-  engine_.run(artifact_.method("backbone", batch, seq), source, features);
+  const auto source = [&](const Value& value) -> const Tensor& {
+    return (value.role == "read" ? state_ : tokens).at(value.name);
+  };
+  engine_.run(backbone(batch, seq), source, features);
   return features;
+}
+
+const Method& FeatureSource::backbone(int64_t batch, int64_t seq) const {
+  return artifact_.method("backbone", phase_, batch, seq);
+}
+
+// What the backbone reads of the state.
+TensorList FeatureSource::held() const {
+  TensorList held;
+  for (const Value& value : backbone(1, artifact_.seqs.front()).inputs) {
+    if (value.role == "read") held.emplace_back(value.name, &state_.at(value.name));
+  }
+  return held;
 }
 
 // Computes, stores and reads some samples of one length; the first, which loads the program,

@@ -48,7 +48,7 @@ class JsonParser {
     skip_spaces();
     Json json;
     switch (peek()) {
-      case '{': json.value_ = object(depth); break;
+      case '{': object(depth, json); break;
       case '[': json.value_ = array(depth); break;
       case '"': json.value_ = string(); break;
       case 't': word("true"), json.value_ = true; break;
@@ -109,22 +109,22 @@ class JsonParser {
     return items;
   }
 
-  Json::Object object(int depth) {
+  void object(int depth, Json& json) {
     Json::Object items;
     expect('{');
     skip_spaces();
-    if (take('}')) return items;
-    do {
-      skip_spaces();
-      std::string key = string();
-      skip_spaces();
-      expect(':');
-      const auto [place, added] = items.emplace(std::move(key), value(depth + 1));
-      if (!added) fail("duplicate name \"" + place->first + "\"");
-      skip_spaces();
-    } while (take(','));
-    expect('}');
-    return items;
+    if (!take('}')) {
+      do {
+        skip_spaces();
+        const std::string& key = json.keys_.emplace_back(string());
+        skip_spaces();
+        expect(':');
+        if (!items.emplace(key, value(depth + 1)).second) fail("duplicate name \"" + key + "\"");
+        skip_spaces();
+      } while (take(','));
+      expect('}');
+    }
+    json.value_ = std::move(items);
   }
 
   std::string string() {
@@ -258,10 +258,14 @@ double Json::number() const {
   return get<double>("a number");
 }
 
-const Json& Json::at(const std::string& key) const {
+const Json* Json::find(const std::string& key) const {
   const auto found = object().find(key);
-  if (found == object().end()) throw Error("\"" + key + "\" is missing");
-  return found->second;
+  return found == object().end() ? nullptr : &found->second;
+}
+
+const Json& Json::at(const std::string& key) const {
+  if (const Json* value = find(key)) return *value;
+  throw Error("\"" + key + "\" is missing");
 }
 
 std::vector<std::string> strings(const Json& array) {

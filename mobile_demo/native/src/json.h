@@ -49,6 +49,10 @@ class Json {
   uint64_t natural() const;
   double number() const;
   const Json& at(const std::string& key) const;
+  // The value of a key that may be left out.
+  const Json* find(const std::string& key) const;
+  // The keys of an object in the order of the text that it was read from.
+  const std::vector<std::string>& keys() const { return keys_; }
 
   // Numbers are equal by value, whether written with a point or not.
   friend bool operator==(const Json& a, const Json& b) {
@@ -80,6 +84,7 @@ class Json {
 
   friend class JsonParser;
   Value value_;
+  std::vector<std::string> keys_;
 };
 
 // A list of strings, both ways.

@@ -126,7 +126,8 @@ size_t Packing::size(int64_t tokens) const {
 }
 
 const std::vector<Value>& Packing::features(int64_t tokens) const {
-  return artifact_->method("backbone", 1, artifact_->seq_for(tokens)).outputs;
+  return artifact_->method("backbone", artifact_->first_phase(), 1,
+                            artifact_->seq_for(tokens)).outputs;
 }
 
 }  // namespace effine

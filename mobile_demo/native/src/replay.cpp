@@ -1,6 +1,10 @@
 #include "replay.h"
 
 #include <cmath>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
 
 #include "engine.h"
 
@@ -8,34 +12,54 @@ namespace effine {
 namespace {
 
 constexpr int kSteps = 20;
+constexpr const char* kMask = "attention_mask";
+
+// Where a replay stands; `count` has the updates since the moments were zero.
+struct Moment {
+  std::string phase;
+  Tensors state;
+  int count;
+};
 
 class GoldenRun {
  public:
   GoldenRun(const Artifact& artifact, std::optional<uint32_t> threads, bool accumulated)
       : artifact_(artifact),
         path_(artifact.folder / "golden.safetensors"),
-        golden_(read_tensors(path_)),
         engine_(artifact, threads),
-        accumulated_(accumulated) {}
+        accumulated_(accumulated) {
+    TensorFile file = read_tensor_file(path_);
+    for (auto& [name, tensor] : file.tensors) golden_.emplace(name, std::move(tensor));
+    const auto phases = file.metadata.find("phases");
+    if (phases == file.metadata.end()) return;
+    const Json turns = Json::parse(phases->second);
+    for (const auto& [step, phase] : turns.object()) {
+      turns_[std::stoi(step)] = phase.string();
+    }
+  }
 
   Replay run() {
-    Replay replay;
-    Tensors state = start(), next;
+    Moment at = start();
+    Tensors next;
+    std::set<std::string> seen;
     for (int i = 0; i < kSteps; ++i) {
-      step(i, float(i + 1), {}, state, next);
-      replay.losses.push_back(find(next, "loss").values<float>().at(0));
-      if (!std::isfinite(replay.losses.back())) {
+      const auto turn = turns_.find(i);
+      if (turn != turns_.end()) enter(turn->second, i, at);
+      const bool first = seen.insert(at.phase).second;
+      step(i, {}, at, next);
+      replay_.losses.push_back(find(next, "loss").values<float>().at(0));
+      if (!std::isfinite(replay_.losses.back())) {
         throw Error(path_.string() + ": the loss of step " + std::to_string(i) +
                     " isn't finite; compare with --on python");
       }
-      if (i == 0) record_first(state, next, replay);
-      std::swap(state, next);
+      if (first) record_first(i, at, next);
+      update(at, next);
     }
-    replay.result.emplace_back("loss", Tensor::of<float>({kSteps}, replay.losses));
-    record_parameters("end.", state, replay);
-    decay(next);
-    record_parameters("decay.", next, replay);
-    return replay;
+    record("loss", Tensor::of<float>({kSteps}, replay_.losses));
+    record_state("end.", "parameter", at);
+    record_state("statistic.", "statistic", at);
+    decay();
+    return std::move(replay_);
   }
 
  private:
@@ -47,41 +71,54 @@ class GoldenRun {
   }
   const Tensor& golden(const std::string& name) const { return find(golden_, name); }
 
-  Tensors start() const {
-    Tensors state;
-    for (const Value& value : artifact_.state) {
-      state[value.name] = value.role == "parameter" ? golden("start." + value.name)
-                                                    : Tensor(value.dtype, value.shape);
+  Moment start() const {
+    Moment at{artifact_.first_phase(), {}, 0};
+    for (const Value& value : artifact_.layout(at.phase)) {
+      at.state[value.name] = value.role == "parameter" ? golden("start." + value.name)
+                                                       : Tensor(value.dtype, value.shape);
     }
-    return state;
+    return at;
   }
 
-  // Runs a phase on golden batch i; tensors in `given` replace those of the batch.
-  void run_phase(const std::string& phase, int i, const Tensors& given, const Tensors& state,
-                 Tensors& outputs) {
+  void enter(const std::string& phase, int i, Moment& at) const {
+    const std::string prefix = "indices." + std::to_string(i) + ".";
+    RowSets rows;
+    for (auto found = golden_.lower_bound(prefix);
+         found != golden_.end() && found->first.rfind(prefix, 0) == 0; ++found) {
+      rows[found->first.substr(prefix.size())] = found->second.values<int64_t>();
+    }
+    const Transition& transition = artifact_.transition(at.phase, phase);
+    at.state = moved(transition, artifact_.layout(phase), std::move(at.state), rows);
+    if (transition.restarts()) at.count = 0;
+    at.phase = phase;
+  }
+
+  // Runs a method of a kind on golden batch i; tensors in `given` replace those of the batch.
+  void run_kind(const std::string& kind, int i, const Tensors& given, const Moment& at,
+                Tensors& outputs) {
     const std::string batch = "batch." + std::to_string(i) + ".";
     const auto source = [&](const Value& value) -> const Tensor& {
-      if (value.role == "update" || value.role == "read") return find(state, value.name);
+      if (is_state(value)) return find(at.state, value.name);
       if (value.role == "feature") return find(features_, value.name);
       const auto found = given.find(value.name);
       return found != given.end() ? found->second : golden(batch + value.name);
     };
-    const int64_t seq = phase == "apply" ? 1 : golden(batch + "input_ids").shape.at(1);
-    engine_.run(artifact_.method(phase, artifact_.batch, seq), source, outputs);
+    const int64_t seq = kind == "apply" ? 1 : golden(batch + "input_ids").shape.at(1);
+    engine_.run(artifact_.method(kind, at.phase, artifact_.batch, seq), source, outputs);
   }
 
-  void step(int i, float count, Tensors given, const Tensors& state, Tensors& next) {
-    given.emplace("step", Tensor::scalar(count));
-    run_phase("backbone", i, given, state, features_);
+  void step(int i, Tensors given, const Moment& at, Tensors& next) {
+    given.emplace("step", Tensor::scalar(float(at.count + 1)));
+    if (artifact_.has("backbone")) run_kind("backbone", i, given, at, features_);
     if (accumulated_) {
-      accumulate(i, given, state, next);
+      accumulate(i, given, at, next);
     } else {
-      run_phase("train", i, given, state, next);
+      run_kind("train", i, given, at, next);
     }
   }
 
-  void accumulate(int i, Tensors given, const Tensors& state, Tensors& next) {
-    for (const Value& value : artifact_.gradients()) {
+  void accumulate(int i, Tensors given, const Moment& at, Tensors& next) {
+    for (const Value& value : artifact_.gradients(at.phase)) {
       given[value.name] = Tensor(value.dtype, value.shape);
     }
     const auto weight = given.find("example_weight");
@@ -94,55 +131,79 @@ class GoldenRun {
       for (size_t other = 1 - row; other < half.size(); other += 2) half[other] = 0;
       given["example_weight"] = Tensor::of(weights.shape, half);
       Tensors sums;
-      run_phase("accumulate", i, given, state, sums);
+      run_kind("accumulate", i, given, at, sums);
       loss += sums.at("loss").values<float>().at(0);
       for (auto& [name, sum] : sums) given[name] = std::move(sum);
     }
-    run_phase("apply", i, given, state, next);
+    run_kind("apply", i, given, at, next);
     next["loss"] = Tensor::scalar(loss);
   }
 
-  void record_first(const Tensors& state, const Tensors& next, Replay& replay) {
-    for (const auto& [name, tensor] : features_) {
-      replay.result.emplace_back("features." + name, tensor);
+  // Takes over what a step updated; the rest of the state stays.
+  static void update(Moment& at, Tensors& next) {
+    for (auto& [name, tensor] : at.state) {
+      const auto found = next.find(name);
+      if (found != next.end()) std::swap(tensor, found->second);
+    }
+    next.clear();
+    ++at.count;
+  }
+
+  void record(const std::string& name, Tensor tensor) {
+    replay_.result.emplace_back(name, std::move(tensor));
+  }
+
+  // What the first step in a phase shows, `next` being its outputs.
+  void record_first(int i, const Moment& at, const Tensors& next) {
+    const std::string prefix = at.phase == artifact_.first_phase() ? "" : "at." + at.phase + ".";
+    for (const auto& [name, tensor] : features_) record(prefix + "features." + name, tensor);
+    if (!artifact_.has("backbone")) {
+      for (const std::string& name : artifact_.token_inputs) {
+        if (name == kMask) continue;
+        record(prefix + "features." + name, golden("batch." + std::to_string(i) + "." + name));
+      }
     }
     Tensors predicted;
-    run_phase("predict", 0, {}, state, predicted);
-    replay.result.emplace_back("logits", find(predicted, "logits"));
+    run_kind("predict", i, {}, at, predicted);
+    record(prefix + "logits", find(predicted, "logits"));
     for (const Value& value : artifact_.state) {
-      if (value.role != "parameter") continue;
-      const Tensor& first = find(next, value.name + "." + artifact_.first_moment);
-      std::vector<float> moment = first.values<float>();
-      for (float& x : moment) x *= artifact_.first_gradient_factor;
-      replay.result.emplace_back("gradient." + value.name, Tensor::of(value.shape, moment));
+      const auto moment = next.find(value.name + "." + artifact_.first_moment);
+      if (moment == next.end()) continue;
+      std::vector<float> gradient = moment->second.values<float>();
+      for (float& x : gradient) x *= artifact_.first_gradient_factor;
+      record(prefix + "gradient." + value.name, Tensor::of(value.shape, gradient));
     }
   }
 
-  void record_parameters(const std::string& prefix, const Tensors& state, Replay& replay) const {
-    for (const Value& value : artifact_.state) {
-      if (value.role == "parameter") {
-        replay.result.emplace_back(prefix + value.name, find(state, value.name));
-      }
+  void record_state(const std::string& prefix, const char* role, const Moment& at) {
+    for (const Value& value : artifact_.layout(at.phase)) {
+      if (value.role == role) record(prefix + value.name, find(at.state, value.name));
     }
   }
 
   // A step in which no example counts: only decoupled weight decay acts.
-  void decay(Tensors& next) {
+  void decay() {
     const Tensor& rate = golden("decay_rate");
     const Tensor& weights = golden("batch.0.example_weight");
     const Tensors given{{"example_weight", Tensor(weights.dtype, weights.shape)},
                         {"weight_sum", Tensor::scalar(1.0F)},
                         {"learning_rate.pieces", rate},
                         {"learning_rate.head", rate}};
-    step(0, 1.0F, given, start(), next);
+    Moment at = start();
+    Tensors next;
+    step(0, given, at, next);
+    update(at, next);
+    record_state("decay.", "parameter", at);
   }
 
   const Artifact& artifact_;
   std::filesystem::path path_;
   Tensors golden_;
+  std::map<int, std::string> turns_;  // the phases that the run goes to, before a step
   Engine engine_;
   bool accumulated_;
   Tensors features_;
+  Replay replay_;
 };
 
 }  // namespace

@@ -12,7 +12,8 @@ namespace effine {
 
 struct Replay {
   std::vector<float> losses;
-  // features., logits, loss, gradient., end., decay. as `effine parity` compares them.
+  // features., logits, loss, gradient., end., statistic., decay. and at.{phase}. as `effine
+  // parity` compares them.
   NamedTensors result;
 };
 

@@ -30,20 +30,23 @@ Report Report::from_json(const Json& json) {
   report.cancelled = json.at("cancelled").boolean();
   report.loss_sum = json.at("loss_sum").number();
   report.weight_sum = json.at("weight_sum").number();
+  if (const Json* decisions = json.find("decisions")) report.decisions = decisions->array();
   return report;
 }
 
 Json Report::to_json() const {
-  return Json::Object{{"samples", samples},
-                      {"truncated", truncated},
-                      {"epochs", epochs},
-                      {"before", before},
-                      {"discarded", discarded},
-                      {"warnings", effine::to_json(warnings)},
-                      {"best_epoch", best_epoch},
-                      {"cancelled", cancelled},
-                      {"loss_sum", loss_sum},
-                      {"weight_sum", weight_sum}};
+  Json::Object json{{"samples", samples},
+                    {"truncated", truncated},
+                    {"epochs", epochs},
+                    {"before", before},
+                    {"discarded", discarded},
+                    {"warnings", effine::to_json(warnings)},
+                    {"best_epoch", best_epoch},
+                    {"cancelled", cancelled},
+                    {"loss_sum", loss_sum},
+                    {"weight_sum", weight_sum}};
+  if (!decisions.empty()) json["decisions"] = decisions;
+  return json;
 }
 
 std::optional<double> Report::end_epoch(int64_t epoch) {

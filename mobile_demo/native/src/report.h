@@ -20,6 +20,7 @@ struct Report {
   int64_t best_epoch = 0;
   bool cancelled = false;
   double loss_sum = 0, weight_sum = 0;  // of the running epoch so far
+  Json::Array decisions;                // what the policy found and decided between updates
 
   static Report from_json(const Json& json);
   Json to_json() const;

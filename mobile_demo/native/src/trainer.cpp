@@ -5,34 +5,10 @@
 
 #include "schedule.h"
 #include "sha256.h"
+#include "sums.h"
 
 namespace effine {
 namespace {
-
-// In the order of numpy's pairwise summation, which Python's runtime uses.
-float sum(const float* values, size_t size) {
-  if (size < 8) {
-    float total = 0;
-    for (size_t i = 0; i < size; ++i) total += values[i];
-    return total;
-  }
-  if (size > 128) {
-    const size_t half = size / 2 / 8 * 8;
-    return sum(values, half) + sum(values + half, size - half);
-  }
-  float part[8];
-  std::copy_n(values, 8, part);
-  size_t i = 8;
-  for (; i + 8 <= size; i += 8) {
-    for (size_t k = 0; k < 8; ++k) part[k] += values[i + k];
-  }
-  float total = ((part[0] + part[1]) + (part[2] + part[3])) +
-                ((part[4] + part[5]) + (part[6] + part[7]));
-  for (; i < size; ++i) total += values[i];
-  return total;
-}
-
-float sum(const std::vector<float>& values) { return sum(values.data(), values.size()); }
 
 Json settings_for(const Artifact& artifact, const Dataset& data, const Json::Object& given) {
   Json::Object settings = given;
@@ -71,21 +47,21 @@ Trainer::Trainer(const Artifact& artifact, const TrainOptions& options)
       options_(options),
       data_(Dataset::load(options.data, artifact)),
       engine_(artifact, options.threads),
-      features_(artifact, data_, engine_, options.cache) {
+      features_(artifact, data_, engine_, options.cache, state_) {
   run_.fingerprint = sha256_hex(data_.fingerprint);
   run_.labels = data_.labels;
   options.resume ? resume() : start();
   const Settings settings(run_.settings);
-  const auto sums = [](const Method& method) { return method.phase == "accumulate"; };
-  if (settings.accumulate > 1 &&
-      std::none_of(artifact.methods.begin(), artifact.methods.end(), sums)) {
+  if (settings.accumulate > 1 && !artifact.has("accumulate")) {
     throw Error("--accumulate " + std::to_string(settings.accumulate) +
                 ": the artifact has no program for it; export with --accumulate");
   }
-  options.on_cache(features_.begin(settings.cache_precision, settings.epochs - run_.epoch));
+  policy_ = policy_for(artifact, run_.total);
+  begin_features();
 }
 
 void Trainer::start() {
+  run_.phase = artifact_.first_phase();
   run_.settings = settings_for(artifact_, data_, options_.settings);
   run_.total = Settings(run_.settings).epochs * int64_t(order(0).size());
   run_.report.samples = int64_t(data_.size());
@@ -122,6 +98,7 @@ const Report& Trainer::train() {
     while (run_.cursor < last && !options_.stop(run_.update - first)) {
       if (run_.cursor + 1 < last) features_.prefetch(batches[size_t(run_.cursor) + 1]);
       update(batches[size_t(run_.cursor++)]);
+      if (policy_) consult();
       if (run_.update % options_.checkpoint_every == 0) save();
     }
     if (run_.cursor < last) {
@@ -146,21 +123,27 @@ void Trainer::update(const Indices& samples) {
   const bool one = Settings(run_.settings).accumulate == 1;
   const double loss = one ? step(samples) : accumulate(samples);
   ++run_.update;
-  const bool good = std::isfinite(loss) &&
-                    std::all_of(artifact_.state.begin(), artifact_.state.end(),
-                                [&](const Value& v) { return is_finite(next_.at(v.name)); });
-  if (!good) {
+  if (!std::isfinite(loss) || !finite_state()) {
     run_.report.discarded.push_back(Json::Object{
         {"update", run_.update}, {"samples", Json::Array(samples.begin(), samples.end())}});
     return;
   }
-  std::swap(state_, next_);
+  for (auto& [name, tensor] : state_) {
+    const auto found = next_.find(name);
+    if (found != next_.end()) std::swap(tensor, found->second);
+  }
   ++run_.step;
   std::vector<float> weights;
   for (const size_t sample : samples) weights.push_back(data_.weights[sample]);
-  const double weight = double(sum(weights));
+  const double weight = double(pairwise_sum(weights));
   run_.report.loss_sum += loss * weight;
   run_.report.weight_sum += weight;
+}
+
+bool Trainer::finite_state() const {
+  return std::all_of(next_.begin(), next_.end(), [&](const auto& updated) {
+    return !state_.count(updated.first) || is_finite(updated.second);
+  });
 }
 
 double Trainer::step(const Indices& samples) {
@@ -172,7 +155,7 @@ double Trainer::step(const Indices& samples) {
 
 double Trainer::accumulate(const Indices& samples) {
   Tensors inputs = scalars(samples), sums;
-  for (const Value& value : artifact_.gradients()) {
+  for (const Value& value : artifact_.gradients(run_.phase)) {
     inputs[value.name] = Tensor(value.dtype, value.shape);
   }
   double loss = 0;
@@ -202,12 +185,12 @@ int64_t Trainer::add_batch(const Indices& samples, Tensors& inputs) {
   return seq;
 }
 
-void Trainer::run(const char* phase, int64_t seq, const Tensors& inputs, Tensors& outputs) {
+void Trainer::run(const char* kind, int64_t seq, const Tensors& inputs, Tensors& outputs) {
   const auto source = [&](const Value& value) -> const Tensor& {
     const auto found = inputs.find(value.name);
     return found != inputs.end() ? found->second : state_.at(value.name);
   };
-  engine_.run(artifact_.method(phase, artifact_.batch, seq), source, outputs);
+  engine_.run(artifact_.method(kind, run_.phase, artifact_.batch, seq), source, outputs);
 }
 
 // What all batches of an update share.
@@ -219,10 +202,41 @@ Tensors Trainer::scalars(const Indices& samples) const {
   };
   std::vector<float> weights(size_t(artifact_.batch * settings.accumulate));
   for (size_t row = 0; row < samples.size(); ++row) weights[row] = data_.weights[samples[row]];
-  return {{"weight_sum", Tensor::scalar(sum(weights))},
+  return {{"weight_sum", Tensor::scalar(pairwise_sum(weights))},
           {"step", Tensor::scalar(float(run_.step + 1))},
           {"learning_rate.pieces", rate_from(settings.piece_rate)},
           {"learning_rate.head", rate_from(settings.head_rate)}};
+}
+
+// Follows the policy's decision, and logs it; a new phase may cache features anew.
+void Trainer::consult() {
+  const auto decision = policy_->decide(run_.policy, run_.update, run_.phase, state_);
+  if (!decision) return;
+  const bool other = decision->phase != run_.phase;
+  enter(decision->phase, decision->rows);
+  run_.policy = decision->memory;
+  Json::Object log = decision->found;
+  const int64_t epochs = Settings(run_.settings).epochs;
+  log.insert({{"update", run_.update},
+              {"epoch", double(run_.update * epochs) / double(run_.total)},
+              {"phase", decision->phase},
+              {"reason", decision->reason}});
+  run_.report.decisions.push_back(std::move(log));
+  if (other) begin_features();
+}
+
+void Trainer::enter(const std::string& phase, const RowSets& rows) {
+  const Transition& transition = artifact_.transition(run_.phase, phase);
+  state_ = moved(transition, artifact_.layout(phase), std::move(state_), rows);
+  next_.clear();
+  run_.phase = phase;
+  if (transition.restarts()) run_.step = 0;
+}
+
+void Trainer::begin_features() {
+  const Settings settings(run_.settings);
+  features_.enter(run_.phase);
+  options_.on_cache(features_.begin(settings.cache_precision, settings.epochs - run_.epoch));
 }
 
 void Trainer::end_epoch() {
@@ -232,9 +246,11 @@ void Trainer::end_epoch() {
 }
 
 void Trainer::finish() {
+  const auto rows = policy_ ? policy_->way_back(run_.policy) : std::nullopt;
+  if (rows && run_.phase != artifact_.first_phase()) enter(artifact_.first_phase(), *rows);
   const Tensors initial = artifact_.initial_state();
   bool changed = false;
-  for (const Value& value : artifact_.state) {
+  for (const Value& value : artifact_.layout(run_.phase)) {
     changed |= value.role == "parameter" && initial.at(value.name).values<float>() !=
                                                 state_.at(value.name).values<float>();
   }

@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
+#include <string>
 
 #include "artifact.h"
 #include "checkpoint.h"
@@ -13,6 +15,7 @@
 #include "engine.h"
 #include "feature_source.h"
 #include "json.h"
+#include "policies.h"
 #include "tensors.h"
 
 namespace effine {
@@ -44,13 +47,18 @@ class Trainer {
   void resume();
   std::vector<Indices> order(int64_t epoch) const;
   void update(const Indices& samples);
+  void consult();
+  void enter(const std::string& phase, const RowSets& rows);
+  void begin_features();
+  // Whether what the last step made of the state is finite.
+  bool finite_state() const;
   // Both run the programs on an update's samples, fill `next_` and return the loss.
   double step(const Indices& samples);
   double accumulate(const Indices& samples);
   // A batch's exported length; its features, mask, labels and example weights are put into
   // `inputs`.
   int64_t add_batch(const Indices& samples, Tensors& inputs);
-  void run(const char* phase, int64_t seq, const Tensors& inputs, Tensors& outputs);
+  void run(const char* kind, int64_t seq, const Tensors& inputs, Tensors& outputs);
   Tensors scalars(const Indices& samples) const;
   void end_epoch();
   void finish();
@@ -62,7 +70,8 @@ class Trainer {
   Engine engine_;
   FeatureSource features_;
   Run run_;
-  Tensors state_, next_;  // swapped after a good update
+  std::unique_ptr<Policy> policy_;
+  Tensors state_, next_;  // what was updated is swapped after a good update
 };
 
 }  // namespace effine

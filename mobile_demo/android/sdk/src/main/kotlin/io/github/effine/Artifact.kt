@@ -30,18 +30,18 @@ class Artifact private constructor(val folder: File, val manifest: Manifest) {
         return File(folder, name)
     }
 
-    /** The exported parameters with zero moments, in manifest order; a new copy each time. */
+    /** The exported parameters as the first phase has them, and all else zero; a new copy each time. */
     internal fun initialState(): State = try {
-        State.of(manifest, tensors(STATE), zeroMoments = true)
+        State.of(manifest.layout(manifest.firstPhase), content(STATE).tensors, zeroMoments = true)
     } catch (error: FormatError) {
         throw ArtifactError("$folder/$STATE: ${error.message}; $AGAIN", error)
     }
 
     /** The recorded training run with which an engine is checked. */
-    internal fun golden(): Tensors = tensors(GOLDEN)
+    internal fun golden(): TensorFile = content(GOLDEN)
 
-    private fun tensors(name: String): Tensors = try {
-        TensorFile.read(file(name)).tensors
+    private fun content(name: String): TensorFile = try {
+        TensorFile.read(file(name))
     } catch (error: StateError) {
         throw ArtifactError("${error.message}; $AGAIN", error)
     }

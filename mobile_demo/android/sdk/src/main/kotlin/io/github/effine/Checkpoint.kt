@@ -5,8 +5,8 @@ import java.io.File
 internal const val BEST = "best."
 private const val CACHE_PRECISION = "cache_precision"
 private const val EXACT = "fp32"
+private const val SCHEMA = 1
 private const val FORMAT = "effine checkpoint"
-private const val PHASE = "train"
 private val FIELDS = setOf(
     "identity", "state_id", "manifest_sha256", "phase", "policy", "step", "update", "total_updates", "epoch",
     "cursor", "seed", "data_fingerprint", "settings", "best_metric", "patience_left", "labels", "report",
@@ -17,7 +17,13 @@ private val IDENTITY = linkedMapOf(
 )
 
 /** A run at a moment, in one safetensors file: with artifact and data all that is needed to go on. */
-internal class Checkpoint(val state: State, val run: Run, val labels: List<String>, val manifestSha256: String) {
+internal class Checkpoint(
+    val phase: String,
+    val state: State,
+    val run: Run,
+    val labels: List<String>,
+    val manifestSha256: String,
+) {
     /** Writes the file atomically: the same bytes as Python's for the same run. */
     fun save(file: File, manifest: Manifest) {
         val tensors = state.tensors + run.best.orEmpty().mapKeys { BEST + it.key }
@@ -29,8 +35,8 @@ internal class Checkpoint(val state: State, val run: Run, val labels: List<Strin
         "identity" to manifest.identity.canonical(),
         "state_id" to manifest.stateId,
         "manifest_sha256" to manifestSha256,
-        "phase" to PHASE,
-        "policy" to "{}",
+        "phase" to phase,
+        "policy" to run.policy.canonical(),
         "step" to run.step.toString(),
         "update" to run.update.toString(),
         "total_updates" to run.total.toString(),
@@ -88,9 +94,11 @@ internal class Checkpoint(val state: State, val run: Run, val labels: List<Strin
             manifest: Manifest,
         ): Checkpoint {
             fun place(name: String) = Place(Json.parse(fields.getValue(name)), name)
-            if (fields["phase"] != PHASE || place("policy").table().isNotEmpty()) {
-                throw CheckpointError("$file: phase '${fields["phase"]}' is unknown to this version; update effine")
+            val phase = fields.getValue("phase")
+            if (phase !in manifest.phases && phase != manifest.firstPhase) {
+                throw FormatError("phase '$phase' is unknown to the artifact")
             }
+            val layout = manifest.layout(phase)
             val run = Run(settings(file, place("settings")), fields.getValue("data_fingerprint"), place("total_updates").count())
             run.step = place("step").count()
             run.update = place("update").count()
@@ -98,16 +106,18 @@ internal class Checkpoint(val state: State, val run: Run, val labels: List<Strin
             run.cursor = place("cursor").count()
             run.bestMetric = place("best_metric").optional { number() }
             run.patienceLeft = place("patience_left").whole(-MAX_ELEMENTS.toLong(), MAX_ELEMENTS.toLong()).toInt()
+            run.policy = place("policy").also { it.table() }.json as Json.Table
             run.report = Report.of(place("report"))
             val (best, state) = tensors.entries.partition { it.key.startsWith(BEST) }
             if (best.isNotEmpty()) {
                 run.best = best.associate { it.key.removePrefix(BEST) to it.value }
-                    .also { State.checkLayout(manifest.parameters, it) }
+                    .also { State.checkLayout(layout.filter { entry -> entry.isParameter }, it) }
             }
             val labels = place("labels").items().map { it.text() }
             checkLabels(labels, manifest.task)
             return Checkpoint(
-                State.of(manifest, state.associate { it.key to it.value }),
+                phase,
+                State.of(layout, state.associate { it.key to it.value }),
                 run,
                 labels,
                 fields.getValue("manifest_sha256"),

@@ -101,6 +101,9 @@ internal class Fields(private val entries: Map<String, Json>, private val where:
         return Place(value, Place(value, where).below(key))
     }
 
+    /** A field that may be left out. */
+    fun find(key: String): Place? = if (key in entries) get(key) else null
+
     fun finish() {
         if (left.isEmpty()) return
         throw FormatError("${where.ifEmpty { "document" }}: unknown '${left.sorted().joinToString(", ")}'")

@@ -13,7 +13,7 @@ internal class Buffers {
 }
 
 /**
- * Features of a batch from the backbone program.
+ * Features of a batch from the backbone program; without one they are the token inputs.
  *
  * Where encoder layers lie below the cut, a sample's features are always computed alone and at the
  * smallest shape that fits it, with zeros at padding, so that a cached and a recomputed run agree bit
@@ -21,13 +21,23 @@ internal class Buffers {
  */
 internal class FeatureSource(private val manifest: Manifest, private val engine: Engine) {
     private val buffers = Buffers()
+    private var phase = manifest.firstPhase
+    private var held = emptyMap<String, Tensor>()
+
+    /** Computes the features of a phase from now on; its backbone may read the state. */
+    fun enter(phase: String, state: State) {
+        this.phase = phase
+        held = state.tensors
+    }
 
     /** Features and mask of some samples, padded to [batch] rows of [seq] tokens, until the next call. */
     fun batch(samples: List<Tokens>, batch: Int, seq: Int): Tensors {
-        val method = manifest.backboneMethod(batch, seq)
+        val declares = if (manifest.hasBackbone) manifest::backboneMethod else manifest::predictMethod
+        val method = declares(batch, seq, phase)
         val tokens = tokens(method, samples)
+        if (!manifest.hasBackbone) return tokens
         val features =
-            if (manifest.layersBelow == 0) compute(method, tokens) else gathered(method, samples)
+            if (manifest.layersBelow(phase) == 0) compute(method, tokens) else gathered(method, samples)
         return features + (ATTENTION_MASK to tokens.getValue(ATTENTION_MASK))
     }
 
@@ -45,19 +55,20 @@ internal class FeatureSource(private val manifest: Manifest, private val engine:
     }
 
     private fun alone(sample: Tokens): Tensors {
-        val method = manifest.backboneMethod(1, manifest.seqFor(sample.ids.size))
+        val method = manifest.backboneMethod(1, manifest.seqFor(sample.ids.size), phase)
         return compute(method, tokens(method, listOf(sample)))
     }
 
     private fun compute(method: ProgramMethod, tokens: Tensors): Tensors {
         val features = method.outputs.associate { it.name to buffers.of(method, it) }
-        engine.run(method, { tokens.getValue(it.name) }, { features.getValue(it.name) })
+        engine.run(method, { tokens[it.name] ?: held.getValue(it.name) }, { features.getValue(it.name) })
         return features
     }
 
     /** Token inputs; rows beyond the samples have one token of padding unmasked, so that no mean is empty. */
     private fun tokens(method: ProgramMethod, samples: List<Tokens>): Tensors {
-        val inputs = method.inputs.associate { it.name to buffers.of(method, it) }
+        val inputs = method.inputs.filter { it.name in manifest.tokens.inputs }
+            .associate { it.name to buffers.of(method, it) }
         for ((name, tensor) in inputs) {
             val (rows, columns) = tensor.shape
             val values = tensor.longs()

@@ -20,25 +20,56 @@ internal class Learner(private val artifact: Artifact, private val engine: Engin
     private val manifest = artifact.manifest
     private val features = FeatureSource(manifest, engine)
     private val buffers = Buffers()
-    private var next = State.zeros(manifest)
+    private lateinit var next: State
 
     /** Sums of gradients, and where the next ones go. */
-    private val gradients by lazy { manifest.zeroGradients() to manifest.zeroGradients() }
+    private lateinit var gradients: Lazy<Pair<Tensors, Tensors>>
 
     @Volatile
     var labels = manifest.task.labels
         private set
-    var state = artifact.initialState()
+    var phase = manifest.firstPhase
         private set
+    lateinit var state: State
+        private set
+
+    init {
+        take(phase, artifact.initialState())
+    }
+
+    /** Goes on from this state of this phase. */
+    private fun take(phase: String, state: State) {
+        this.phase = phase
+        this.state = state
+        next = State.zeros(manifest.updated(phase))
+        gradients = lazy { manifest.zeroGradients(phase) to manifest.zeroGradients(phase) }
+        features.enter(phase, state)
+    }
+
+    /** The tensors of the state in the present phase. */
+    val layout: List<StateTensor> get() = manifest.layout(phase)
 
     /** Goes back to the initial state; labels added on the device stay. */
     fun reset() {
-        state.copyFrom(artifact.initialState())
+        take(manifest.firstPhase, artifact.initialState())
         for (row in manifest.task.labels.size until labels.size) switchOn(row)
     }
 
-    fun restore(state: State, labels: List<String>) {
-        this.state.copyFrom(state)
+    /** Goes back to the first phase and forgets the moments, keeps the parameters. */
+    fun restart() {
+        if (phase != manifest.firstPhase) enter(manifest.firstPhase, emptyMap())
+        state.zeroMoments(layout)
+    }
+
+    /** Goes to a phase, which may be the present one, with the rows that it takes. */
+    fun enter(target: String, indices: Indices): Transition {
+        val transition = manifest.transition(phase, target)
+        take(target, State(transition.moved(manifest.layout(target), state.tensors, indices)))
+        return transition
+    }
+
+    fun restore(phase: String, state: State, labels: List<String>) {
+        take(phase, state)
         this.labels = labels
     }
 
@@ -54,27 +85,26 @@ internal class Learner(private val artifact: Artifact, private val engine: Engin
         val weights = data.weights(samples).copyOf(accumulate * manifest.batch)
         val scalars = rates.mapKeys { "learning_rate.${it.key}" } +
             mapOf("weight_sum" to pairwiseSum(weights), "step" to step.toFloat())
-        val loss = if (accumulate == 1) {
-            train(manifest.trainMethod(longest(data, samples)), data, samples, scalars, emptyMap(), next.tensors)
-        } else {
-            accumulated(data, samples, scalars)
-        }
+        val one = accumulate == 1
+        val method = if (one) manifest.trainMethod(longest(data, samples), phase) else manifest.applyMethod(phase)
+        val loss =
+            if (one) train(method, data, samples, scalars, emptyMap(), next.tensors) else accumulated(data, samples, scalars)
         if (!loss.isFinite() || !next.isFinite()) return null
-        state = next.also { next = state }
+        state.exchange(next, method)
         return loss
     }
 
     /** Sums up the batches' losses, in binary64, and gradients, then applies them. */
     private fun accumulated(data: Dataset, samples: List<Int>, scalars: Map<String, Float>): Double {
-        var (sums, following) = gradients
+        var (sums, following) = gradients.value
         sums.values.forEach { it.zero() }
         var loss = 0.0
         for (batch in samples.chunked(manifest.batch)) {
-            val method = manifest.accumulateMethod(longest(data, batch))
+            val method = manifest.accumulateMethod(longest(data, batch), phase)
             loss += train(method, data, batch, scalars, sums, following)
             sums = following.also { following = sums }
         }
-        val apply = manifest.applyMethod()
+        val apply = manifest.applyMethod(phase)
         engine.run(
             apply,
             { sums[it.name] ?: state.tensors[it.name] ?: scalar(apply, it, scalars) },
@@ -118,7 +148,7 @@ internal class Learner(private val artifact: Artifact, private val engine: Engin
         val rows = arrayOfNulls<FloatArray>(data.size)
         for (samples in data.seqs.indices.sortedBy { data.seqs[it] }.chunked(batch)) {
             val seq = longest(data, samples)
-            val method = manifest.predictMethod(batch, seq)
+            val method = manifest.predictMethod(batch, seq, phase)
             val given = features.batch(samples.map { data.tokens[it] }, batch, seq)
             engine.run(method, { given[it.name] ?: state[it.name] }, { buffers.of(method, it) })
             val output = buffers.of(method, method.outputs.first { it.role == "logits" })

@@ -5,9 +5,14 @@ class TensorSpec internal constructor(val name: String, val role: String, val dt
     /** Whether a feature, [B, S, d] or [B, d], has a row for each token rather than for each sample. */
     internal val perToken: Boolean get() = shape.size == 3
 
+    /** Whether this is part of the state. */
+    internal val isState: Boolean get() = role == READ || role == UPDATE || role == STATISTIC
+
     internal companion object {
         const val READ = "read"
         const val UPDATE = "update"
+        const val STATISTIC = "statistic"
+        const val TOKEN = "token"
         const val FEATURE = "feature"
         const val GRADIENT = "gradient"
     }
@@ -22,12 +27,18 @@ class ProgramMethod internal constructor(
 )
 
 /** A tensor of the state; its order in the manifest is its order in files. */
-class StateTensor internal constructor(val name: String, val shape: List<Int>, val role: String) {
+class StateTensor internal constructor(
+    val name: String,
+    val shape: List<Int>,
+    val role: String,
+    internal val group: String,
+) {
     val isParameter: Boolean get() = role == PARAMETER
 
     internal companion object {
         const val PARAMETER = "parameter"
         const val MOMENT = "moment"
+        const val STATISTIC = "statistic"
     }
 }
 
@@ -84,8 +95,10 @@ class Manifest internal constructor(
     val executorch: String,
     /** The tuning method, such as `adapter`. */
     val method: String,
-    /** How many encoder layers the backbone program has. */
+    /** How many encoder layers the backbone program has, in the first phase. */
     val layersBelow: Int,
+    /** The method's settings. */
+    internal val options: Json.Table,
     val task: TaskInfo,
     val tokens: TokensInfo,
     /** Samples in a training batch. */
@@ -102,10 +115,42 @@ class Manifest internal constructor(
     internal val recipe: Json.Table,
     internal val identity: Json.Table,
     internal val files: Map<String, FileEntry>,
+    /** The phases of a method that has some, in order, with how many layers their backbone has. */
+    internal val phases: Map<String, Int>,
+    internal val transitions: List<Transition>,
     private val methods: Map<String, ProgramMethod>,
 ) {
-    /** The state's tensors that are trained, without moments. */
-    val parameters: List<StateTensor> = state.filter { it.isParameter }
+    private val byPrefix = methods.values.groupBy { it.name.substringBefore('_') }
+
+    /** The phase in which training starts. */
+    internal val firstPhase: String = phases.keys.firstOrNull() ?: TRAIN
+
+    /** Whether a program computes the features; otherwise they are the token inputs. */
+    internal val hasBackbone: Boolean = byPrefix.keys.any { it.substringAfterLast('.') == BACKBONE }
+
+    /** The tensors that are trained, without moments, as the first phase has them. */
+    val parameters: List<StateTensor> = layout(firstPhase).filter { it.isParameter }
+
+    /** The tensors of the state in a phase, in order. */
+    internal fun layout(phase: String): List<StateTensor> {
+        if (phases.isEmpty()) return state
+        val used = (PARTS.map { part(it, phase) } + phase).flatMap { byPrefix[it].orEmpty() }
+            .flatMap { method -> method.inputs.filter { it.isState }.map { it.name } }.toSet()
+        return state.filter { it.name in used }
+    }
+
+    /** The tensors of the state that an update in a phase changes. */
+    internal fun updated(phase: String): List<StateTensor> {
+        val names = trainMethod(seqs.first(), phase).outputs.filter { it.isState }.map { it.name }.toSet()
+        return state.filter { it.name in names }
+    }
+
+    internal fun layersBelow(phase: String): Int = phases[phase] ?: layersBelow
+
+    /** How the state of one phase becomes that of another. */
+    internal fun transition(source: String, target: String): Transition =
+        transitions.firstOrNull { source in it.sources && target == it.target }
+            ?: throw ArtifactError("artifact '$name' can't go from phase $source to $target")
 
     /** A program method by its name; throws [ArtifactError] if there is none. */
     fun method(name: String): ProgramMethod =
@@ -115,29 +160,45 @@ class Manifest internal constructor(
     fun seqFor(length: Int): Int = seqs.firstOrNull { it >= length }
         ?: throw DataError("$length tokens exceed the longest exported sequence, ${seqs.last()}")
 
-    /** The train method for features of sequence length [seq]. */
-    fun trainMethod(seq: Int): ProgramMethod = atLeast("train", batch, seq)
+    /** The train method of a phase for features of sequence length [seq]. */
+    fun trainMethod(seq: Int, phase: String = firstPhase): ProgramMethod = atLeast(phase, batch, seq)
 
     /** Whether gradients of several batches can be summed up for one update. */
-    internal val accumulates: Boolean = methods.keys.any { it.startsWith("accumulate_") }
+    internal val accumulates: Boolean = ACCUMULATE in byPrefix
 
     /** The method that adds gradients to their sums, for features of sequence length [seq]. */
-    internal fun accumulateMethod(seq: Int): ProgramMethod = atLeast("accumulate", batch, seq)
+    internal fun accumulateMethod(seq: Int, phase: String = firstPhase): ProgramMethod =
+        atLeast(part(ACCUMULATE, phase), batch, seq)
 
     /** The method that updates the state from gradient sums. */
-    internal fun applyMethod(): ProgramMethod = atLeast("apply", batch, 1)
+    internal fun applyMethod(phase: String = firstPhase): ProgramMethod = atLeast(part(APPLY, phase), batch, 1)
 
     /** Gradient sums of zero. */
-    internal fun zeroGradients(): Tensors = applyMethod().inputs.filter { it.role == TensorSpec.GRADIENT }
-        .associate { it.name to Tensor(it.dtype, it.shape) }
+    internal fun zeroGradients(phase: String = firstPhase): Tensors =
+        applyMethod(phase).inputs.filter { it.role == TensorSpec.GRADIENT }
+            .associate { it.name to Tensor(it.dtype, it.shape) }
 
     /** The predict method for a batch of features of sequence length [seq]. */
-    fun predictMethod(batch: Int, seq: Int): ProgramMethod = atLeast("predict", batch, seq)
+    fun predictMethod(batch: Int, seq: Int, phase: String = firstPhase): ProgramMethod =
+        atLeast(part(PREDICT, phase), batch, seq)
 
     /** The backbone method for exactly this shape. */
-    fun backboneMethod(batch: Int, seq: Int): ProgramMethod = method("backbone_b${batch}_s$seq")
+    fun backboneMethod(batch: Int, seq: Int, phase: String = firstPhase): ProgramMethod =
+        method("${part(BACKBONE, phase)}_b${batch}_s$seq")
 
-    private fun atLeast(phase: String, batch: Int, seq: Int): ProgramMethod =
-        seqs.filter { it >= seq }.firstNotNullOfOrNull { methods["${phase}_b${batch}_s$it"] }
-            ?: throw ArtifactError("artifact '$name' has no $phase method for batch $batch and $seq tokens")
+    /** What names of a kind's methods start with in a phase: its own, or those of the first phase. */
+    private fun part(kind: String, phase: String): String = "$phase.$kind".takeIf { it in byPrefix } ?: kind
+
+    private fun atLeast(prefix: String, batch: Int, seq: Int): ProgramMethod =
+        seqs.filter { it >= seq }.firstNotNullOfOrNull { methods["${prefix}_b${batch}_s$it"] }
+            ?: throw ArtifactError("artifact '$name' has no $prefix method for batch $batch and $seq tokens")
+
+    internal companion object {
+        const val TRAIN = "train"
+        private const val BACKBONE = "backbone"
+        private const val PREDICT = "predict"
+        const val ACCUMULATE = "accumulate"
+        private const val APPLY = "apply"
+        private val PARTS = listOf(BACKBONE, PREDICT, ACCUMULATE, APPLY)
+    }
 }

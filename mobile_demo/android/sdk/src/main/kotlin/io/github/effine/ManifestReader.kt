@@ -1,13 +1,15 @@
 package io.github.effine
 
-internal const val SCHEMA = 1
+private const val SCHEMA = 2
+private const val PLAIN_SCHEMA = 1
 internal const val MANIFEST = "manifest.json"
 internal const val SIGNATURE = "manifest.sig"
 internal const val REPORTS = "reports"
 private val ROLES = arrayOf(
-    "token", TensorSpec.FEATURE, "mask", "label", "weight", "scalar", TensorSpec.GRADIENT, TensorSpec.READ,
-    TensorSpec.UPDATE, "statistic", "loss", "logits",
+    TensorSpec.TOKEN, TensorSpec.FEATURE, "mask", "label", "weight", "scalar", TensorSpec.GRADIENT, TensorSpec.READ,
+    TensorSpec.UPDATE, TensorSpec.STATISTIC, "loss", "logits",
 )
+private val STATE_ROLES = arrayOf(StateTensor.PARAMETER, StateTensor.MOMENT, StateTensor.STATISTIC)
 private val LIMITS = listOf(
     "feature_rtol", "feature_atol", "gradient", "gradient_floor", "loss", "change", "change_tensor",
     "cosine", "cosine_fp32",
@@ -36,9 +38,8 @@ private fun isSealed(text: String): Boolean {
 }
 
 private fun Fields.manifest(): Manifest {
-    get("schema").whole(SCHEMA.toLong(), SCHEMA.toLong())
+    val schema = get("schema").whole(PLAIN_SCHEMA.toLong(), SCHEMA.toLong()).toInt()
     get("torch").text()
-    get("transitions").items().forEach { it.table() }
     get("tolerances").fields {
         LIMITS.forEach { get(it).amount() }
         get("reason").string()
@@ -59,6 +60,7 @@ private fun Fields.manifest(): Manifest {
         executorch = get("target").fields { executorch() },
         method = method.fields { methodName() },
         layersBelow = method.fields { layersBelow() },
+        options = (method.json as Json.Table).entries.getValue("options") as Json.Table,
         task = task.fields { task() },
         tokens = get("tokens").fields { tokens() },
         batch = batch,
@@ -74,9 +76,12 @@ private fun Fields.manifest(): Manifest {
         recipe = get("recipe").also { it.fields { recipe() } }.json as Json.Table,
         identity = identity(method.json, backbone.also { it.fields { backbone() } }.json, task.json, state.json),
         files = files,
+        phases = find("phases")?.table().orEmpty().mapValues { it.value.fields { get("layers_below").count() } },
+        transitions = get("transitions").items().map { it.fields { transition() } },
         methods = methods.associateBy { it.name },
     )
     checkWhole(manifest, methods)
+    checkPhases(schema, manifest, methods)
     return manifest
 }
 
@@ -89,9 +94,8 @@ private fun Fields.executorch(): String {
 
 private fun Fields.stateTensor(): StateTensor {
     get("dtype").oneOf(DType.F32.label)
-    get("group").name()
-    val role = get("role").oneOf(StateTensor.PARAMETER, StateTensor.MOMENT)
-    return StateTensor(get("name").name(), get("shape").shape(), role)
+    val role = get("role").oneOf(*STATE_ROLES)
+    return StateTensor(get("name").name(), get("shape").shape(), role, get("group").name())
 }
 
 private fun Fields.program(files: Map<String, FileEntry>): List<ProgramMethod> {
@@ -109,6 +113,17 @@ private fun Fields.specs(key: String): List<TensorSpec> = get(key).items().map {
         TensorSpec(get("name").name(), get("role").oneOf(*ROLES), dtype, get("shape").shape())
     }
 }
+
+private fun Fields.transition() = Transition(
+    sources = get("sources").items().map { it.name() },
+    target = get("target").name(),
+    zero = get("zero").items().map { it.oneOf(*STATE_ROLES) },
+    gather = get("gather").items().map { it.fields { rows() } },
+    scatter = get("scatter").items().map { it.fields { rows() } },
+)
+
+private fun Fields.rows() =
+    Rows(get("source").name(), get("target").name(), get("indices").name(), get("axis").count())
 
 private fun Fields.methodName(): String = methodInfo().first
 
@@ -207,6 +222,29 @@ private fun checkWhole(manifest: Manifest, methods: List<ProgramMethod>) {
     }
 }
 
+private fun checkPhases(schema: Int, manifest: Manifest, methods: List<ProgramMethod>) {
+    if (schema == PLAIN_SCHEMA && (manifest.phases.isNotEmpty() || !manifest.hasBackbone)) {
+        throw FormatError("schema: an artifact of schema $PLAIN_SCHEMA has a backbone and no phases")
+    }
+    for (phase in manifest.phases.keys) {
+        if (methods.none { it.name.startsWith("${phase}_") }) {
+            throw FormatError("phases: '$phase' has no train method")
+        }
+    }
+    for (transition in manifest.transitions) {
+        (transition.sources + transition.target).firstOrNull { it !in manifest.phases }
+            ?.let { throw FormatError("transitions: '$it' is not a phase") }
+        for (source in transition.sources) {
+            val lacking = transition.unmakeable(manifest.layout(source), manifest.layout(transition.target))
+            if (lacking.isNotEmpty()) {
+                throw FormatError(
+                    "transitions: '${transition.target}' can't be made: it lacks '${lacking.first()}' as needed",
+                )
+            }
+        }
+    }
+}
+
 private fun checkUnique(what: String, names: List<String>) {
     if (names.distinct().size != names.size) throw FormatError("$what: a name occurs twice")
 }
@@ -218,27 +256,25 @@ private fun checkSignature(method: ProgramMethod, manifest: Manifest) {
         checkUnique(where, specs.map { it.name })
         for (spec in specs) {
             val declared = spec.dtype == DType.F32 && state[spec.name]?.shape == spec.shape
-            if ((spec.role == TensorSpec.READ || spec.role == TensorSpec.UPDATE) && !declared) {
+            if (spec.isState && !declared) {
                 throw FormatError("$where: '${spec.name}' isn't in the state as declared")
             }
         }
     }
-    val seqs = method.inputs.filter { it.role == "token" }.map { it.shape.drop(1) }
+    val seqs = method.inputs.filter { it.role == TensorSpec.TOKEN }.map { it.shape.drop(1) }
     for (spec in method.outputs.filter { it.role == TensorSpec.FEATURE }) {
         if (if (spec.perToken) listOf(spec.shape[1]) !in seqs else spec.shape.size != 2) {
             throw FormatError("$where: '${spec.name}' is neither [B, S, d] nor [B, d]")
         }
     }
-    // Without these, swapping buffers would bring back a tensor of two steps ago.
-    val updated = method.outputs.names(TensorSpec.UPDATE)
-    if (method.name.matches(Regex("(train|apply)_.*")) && updated != state.keys) {
-        throw FormatError("$where doesn't update ${(state.keys - updated).joinToString(", ")}")
-    }
-    if (method.name.startsWith("accumulate_") && method.outputs.gradients() != manifest.applyMethod().inputs.gradients()) {
+    // Without this, swapping the sums would bring back those of two batches ago.
+    val prefix = method.name.substringBefore('_')
+    val phase = prefix.substringBeforeLast('.', manifest.firstPhase)
+    val accumulates = prefix.substringAfterLast('.') == Manifest.ACCUMULATE
+    if (accumulates && method.outputs.gradients() != manifest.applyMethod(phase).inputs.gradients()) {
         throw FormatError("$where doesn't add up the gradients that are applied")
     }
 }
 
-private fun List<TensorSpec>.names(role: String): Set<String> = filter { it.role == role }.map { it.name }.toSet()
-
-private fun List<TensorSpec>.gradients(): Set<String> = names(TensorSpec.GRADIENT)
+private fun List<TensorSpec>.gradients(): Set<String> =
+    filter { it.role == TensorSpec.GRADIENT }.map { it.name }.toSet()

@@ -27,6 +27,9 @@ class Report internal constructor() {
     var warnings = emptyList<String>()
         internal set
 
+    /** What the method's policy found and decided between updates, as JSON. */
+    internal var decisions = emptyList<Json>()
+
     /** The epoch whose parameters were kept, 0 for the last. */
     var bestEpoch = 0
         internal set
@@ -92,7 +95,7 @@ class Report internal constructor() {
             "cancelled" to Json.Bool(cancelled),
             "loss_sum" to Json.of(lossSum),
             "weight_sum" to Json.of(weightSum),
-        ),
+        ) + if (decisions.isEmpty()) emptyMap() else mapOf("decisions" to Json.Items(decisions)),
     )
 
     private fun Epoch.toJson(): Json = Json.Table(
@@ -118,6 +121,7 @@ class Report internal constructor() {
                 it.cancelled = get("cancelled").boolean()
                 it.lossSum = get("loss_sum").number()
                 it.weightSum = get("weight_sum").number()
+                it.decisions = find("decisions")?.items().orEmpty().map { decision -> decision.json }
             }
         }
 

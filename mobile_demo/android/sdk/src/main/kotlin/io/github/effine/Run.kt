@@ -99,6 +99,9 @@ internal class Run(val settings: RunSettings, val fingerprint: String = "", val 
     var bestMetric: Double? = null
     var best: Tensors? = null
     var patienceLeft = settings.patience
+
+    /** What the method's policy remembers. */
+    var policy = Json.Table(emptyMap())
     var report = Report()
 
     /** Whether the metric hasn't improved for `patience` epochs. */

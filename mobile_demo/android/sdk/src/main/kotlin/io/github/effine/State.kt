@@ -1,41 +1,44 @@
 package io.github.effine
 
-/** Everything that training changes: parameters and moments by name, in manifest order. */
+/** Everything that training changes: parameters, moments and statistics by name, in manifest order. */
 class State internal constructor(internal val tensors: LinkedHashMap<String, Tensor>) {
     operator fun get(name: String): Tensor =
         tensors[name] ?: throw StateError("the state has no tensor '$name'")
 
     val names: Set<String> get() = tensors.keys
 
-    internal fun copyFrom(other: State) {
-        for ((name, tensor) in tensors) tensor.copyFrom(other[name])
-    }
-
     internal fun isFinite(): Boolean = tensors.values.all { it.isFinite() }
 
-    internal fun zeroMoments(manifest: Manifest) {
-        for (entry in manifest.state) if (!entry.isParameter) get(entry.name).zero()
+    /** Takes what [method] has put into [other], which gets the tensors that were here; the rest stays. */
+    internal fun exchange(other: State, method: ProgramMethod) {
+        for (spec in method.outputs.filter { it.isState }) {
+            other.tensors[spec.name] = tensors.put(spec.name, other[spec.name])!!
+        }
+    }
+
+    /** Zero but for the parameters. */
+    internal fun zeroMoments(layout: List<StateTensor>) {
+        for (entry in layout) if (!entry.isParameter) get(entry.name).zero()
     }
 
     /** Copies of the parameters alone, in manifest order. */
-    internal fun parameters(manifest: Manifest): Tensors =
-        manifest.parameters.associate { it.name to get(it.name).copy() }
+    internal fun parameters(layout: List<StateTensor>): Tensors =
+        layout.filter { it.isParameter }.associate { it.name to get(it.name).copy() }
 
     internal companion object {
         /** A state of zeros. */
-        fun zeros(manifest: Manifest): State =
-            State(manifest.state.associateTo(LinkedHashMap()) { it.name to Tensor(DType.F32, it.shape) })
+        fun zeros(layout: List<StateTensor>): State =
+            State(layout.associateTo(LinkedHashMap()) { it.name to Tensor(DType.F32, it.shape) })
 
         /**
          * A state over the given tensors.
          *
-         * @param zeroMoments the tensors are the parameters alone, and the moments become zero.
+         * @param zeroMoments the tensors are the parameters alone, and all else becomes zero.
          */
-        fun of(manifest: Manifest, tensors: Tensors, zeroMoments: Boolean = false): State {
-            val layout = if (zeroMoments) manifest.parameters else manifest.state
-            checkLayout(layout, tensors)
+        fun of(layout: List<StateTensor>, tensors: Tensors, zeroMoments: Boolean = false): State {
+            checkLayout(if (zeroMoments) layout.filter { it.isParameter } else layout, tensors)
             return State(
-                manifest.state.associateTo(LinkedHashMap()) {
+                layout.associateTo(LinkedHashMap()) {
                     it.name to (tensors[it.name] ?: Tensor(DType.F32, it.shape))
                 },
             )

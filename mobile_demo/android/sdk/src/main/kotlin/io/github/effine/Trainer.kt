@@ -75,7 +75,8 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
         callback: (Progress) -> Unit = {},
     ): Report = lock.withLock {
         checkLabels(data, eval)
-        learner.state.zeroMoments(manifest)
+        giveBack()
+        learner.restart()
         start(data, eval, settings)
         Session(data, eval, checkpoint, checkpointEvery, callback).train()
     }
@@ -119,7 +120,7 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
 
     /** Writes a checkpoint: everything needed to predict, to resume or to continue. */
     fun save(file: File) = lock.withLock {
-        Checkpoint(learner.state, run, learner.labels, manifest.sha256).save(file, manifest)
+        Checkpoint(learner.phase, learner.state, run, learner.labels, manifest.sha256).save(file, manifest)
     }
 
     /** Takes over a checkpoint's state, to predict with it or to continue from it. */
@@ -166,8 +167,21 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
     }
 
     private fun take(saved: Checkpoint) {
-        learner.restore(saved.state, saved.labels)
+        learner.restore(saved.phase, saved.state, saved.labels)
         run = saved.run
+    }
+
+    /** Goes to a phase; the best parameters so far take its layout as well. */
+    private fun enter(phase: String, indices: Indices) {
+        val transition = learner.enter(phase, indices)
+        if (transition.restarts) run.step = 0
+        run.best = run.best?.let { transition.moved(learner.layout.filter { entry -> entry.isParameter }, it, indices) }
+    }
+
+    /** Gives the parameters their original layout back. */
+    private fun giveBack() {
+        if (learner.phase == manifest.firstPhase) return
+        policyFor(manifest, run.total)?.wayBack(run.policy)?.let { enter(manifest.firstPhase, it) }
     }
 
     private fun checkLabels(vararg data: Dataset?) {
@@ -187,6 +201,8 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
         private val checkpointEvery: Int,
         private val callback: (Progress) -> Unit,
     ) {
+        private val policy = policyFor(manifest, run.total)
+
         fun train(): Report {
             cancelled.set(false)
             val size = manifest.batch * run.settings.accumulate
@@ -210,8 +226,24 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
         private fun step(samples: List<Int>) {
             val loss = update(samples)
             run.cursor++
+            policy?.decide(run.policy, run.update, learner.phase, learner.state)?.let { follow(it) }
             if (run.update % checkpointEvery == 0) save()
             callback(Progress(run.update, run.total, run.epoch + 1, loss))
+        }
+
+        /** Goes where the policy decided to, and logs it. */
+        private fun follow(decision: Decision) {
+            enter(decision.phase, decision.indices)
+            run.policy = decision.memory
+            val epoch = (run.update.toLong() * run.settings.epochs).toDouble() / run.total
+            run.report.decisions += Json.Table(
+                decision.found + mapOf(
+                    "update" to Json.of(run.update),
+                    "epoch" to Json.of(epoch),
+                    "phase" to Json.of(decision.phase),
+                    "reason" to Json.of(decision.reason),
+                ),
+            )
         }
 
         private fun update(samples: List<Int>): Double? {
@@ -244,7 +276,7 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
                 run.bestMetric = metric
                 run.patienceLeft = run.settings.patience
                 if (run.settings.keepBest) {
-                    run.best = learner.state.parameters(manifest)
+                    run.best = learner.state.parameters(learner.layout)
                     run.report.bestEpoch = run.epoch
                 }
             } else {
@@ -255,8 +287,10 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
         private fun finish() {
             if (run.report.cancelled) return
             run.best?.forEach { (name, tensor) -> learner.state[name].copyFrom(tensor) }
+            giveBack()
             val initial = artifact.initialState()
-            val changed = manifest.parameters.any { !initial[it.name].sameBits(learner.state[it.name]) }
+            val parameters = learner.layout.filter { it.isParameter }
+            val changed = parameters.any { !initial[it.name].sameBits(learner.state[it.name]) }
             val single = manifest.task.name == TaskInfo.CLASSIFICATION
             val predicted = if (single) eval?.let { learner.logits(it).map(::largest) } else null
             val oneLabel = predicted != null && predicted.size > 1 && predicted.distinct().size == 1
