@@ -7,8 +7,6 @@
 namespace effine {
 namespace {
 
-constexpr int kSteps = 20;
-
 class GoldenRun {
  public:
   GoldenRun(const Artifact& artifact, std::optional<uint32_t> threads, bool accumulated)
@@ -21,7 +19,8 @@ class GoldenRun {
   Replay run() {
     Replay replay;
     Tensors state = start(), next;
-    for (int i = 0; i < kSteps; ++i) {
+    const int64_t steps = golden("loss").shape.at(0);
+    for (int i = 0; i < steps; ++i) {
       step(i, float(i + 1), {}, state, next);
       replay.losses.push_back(find(next, "loss").values<float>().at(0));
       if (!std::isfinite(replay.losses.back())) {
@@ -31,7 +30,7 @@ class GoldenRun {
       if (i == 0) record_first(state, next, replay);
       std::swap(state, next);
     }
-    replay.result.emplace_back("loss", Tensor::of<float>({kSteps}, replay.losses));
+    replay.result.emplace_back("loss", Tensor::of<float>({steps}, replay.losses));
     record_parameters("end.", state, replay);
     decay(next);
     record_parameters("decay.", next, replay);
@@ -47,11 +46,12 @@ class GoldenRun {
   }
   const Tensor& golden(const std::string& name) const { return find(golden_, name); }
 
+  // The parameters that the run starts with; those that it doesn't give are the initial ones.
   Tensors start() const {
-    Tensors state;
-    for (const Value& value : artifact_.state) {
-      state[value.name] = value.role == "parameter" ? golden("start." + value.name)
-                                                    : Tensor(value.dtype, value.shape);
+    Tensors state = artifact_.initial_state();
+    for (auto& [name, tensor] : state) {
+      const auto given = golden_.find("start." + name);
+      if (given != golden_.end()) tensor = given->second;
     }
     return state;
   }

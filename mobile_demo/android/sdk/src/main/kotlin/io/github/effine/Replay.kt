@@ -2,7 +2,6 @@ package io.github.effine
 
 import java.io.File
 
-private const val STEPS = 20
 private const val DECAY = "decay."
 
 /**
@@ -20,6 +19,7 @@ internal class Replay(
 ) {
     private val manifest = artifact.manifest
     private val golden = artifact.golden()
+    private val steps = golden("loss").shape[0]
     private val result = LinkedHashMap<String, Tensor>()
     private val outputs = Buffers()
 
@@ -27,17 +27,17 @@ internal class Replay(
     fun run(): Tensors {
         var state = start()
         var next = State.zeros(manifest)
-        val losses = FloatArray(STEPS)
-        for (i in 0 until STEPS) {
+        val losses = FloatArray(steps)
+        for (i in 0 until steps) {
             losses[i] = step(i, i + 1, emptyMap(), state, next)
             if (i == 0) recordFirst(state, next)
             state = next.also { next = state }
-            if (through != null && i + 1 == STEPS / 2) {
+            if (through != null && i + 1 == steps / 2) {
                 TensorFile(state.tensors, mapOf("format" to "effine state")).write(through)
                 state = State.of(manifest, TensorFile.read(through).tensors)
             }
         }
-        result["loss"] = Tensor.floats(listOf(STEPS), losses)
+        result["loss"] = Tensor.floats(listOf(steps), losses)
         record("end.", state)
         decay(next)
         record(DECAY, next)
@@ -48,8 +48,9 @@ internal class Replay(
         "${artifact.folder}: the golden run needs $name, which isn't recorded; export the artifact again",
     )
 
+    /** The parameters that the run starts with; those that it doesn't give are the initial ones. */
     private fun start(): State {
-        val state = State.zeros(manifest)
+        val state = artifact.initialState()
         for ((name, tensor) in state.tensors) golden["start.$name"]?.let { tensor.copyFrom(it) }
         return state
     }
