@@ -51,9 +51,12 @@ def shorten(folder: Path, limit: int = LIMIT) -> None:
 
 def _inputs(golden: Arrays, room: int, whole: bool) -> Arrays:
     """What the steps take, for as many as there is room; all if each phase must be reached."""
-    step = sum(array.nbytes for name, array in golden.items() if name.startswith("batch.0."))
     steps = len(golden["loss"])
-    fitting = steps if whole else max(1, min(steps, room // step))
+    sizes = [
+        sum(array.nbytes for name, array in golden.items() if name.startswith(f"batch.{step}."))
+        for step in range(steps)
+    ]
+    fitting = steps if whole else max(1, min(steps, room // max(sizes)))
     batches = tuple(f"batch.{i}." for i in range(fitting))
     kept = {
         name: array for name, array in golden.items() if name.startswith((*batches, "indices."))
