@@ -62,11 +62,11 @@ def test_a_tampered_bundle_is_refused(
         shutil.rmtree(linked)
         linked.symlink_to(bundle / name)
     folders = [path for path, _ in copies]
-    lines = jvm.run("verify", bundle, *folders, "--key", keys["ours.pub"]).splitlines()
+    lines = jvm.run("verify", bundle, *folders, "--bundles", "--key", keys["ours.pub"]).splitlines()
     assert lines[0] == "ok" and len(lines) == 1 + len(copies) > 45
     for line, (_, name) in zip(lines[1:], copies, strict=True):
         assert line.startswith("ArtifactError ") and name in line, line
-    (line,) = jvm.run("verify", bundle, "--key", keys["other.pub"]).splitlines()
+    (line,) = jvm.run("verify", bundle, "--bundles", "--key", keys["other.pub"]).splitlines()
     assert "bundle.sig: isn't the expected key's signature of bundle.json" in line
 
 

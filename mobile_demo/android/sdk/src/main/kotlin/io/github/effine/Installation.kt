@@ -108,7 +108,7 @@ internal class Installation(private val archive: File, private val home: File, p
         if (zip.size() > MAX_FILES) throw ArtifactError("$archive: ${zip.size()} files, more than $MAX_FILES")
         val entries = LinkedHashMap<String, ZipEntry>()
         for (entry in zip.entries()) {
-            val shown = "'${entry.name.take(100)}'"
+            val shown = Json.of(entry.name.take(100)).canonical()
             if (!PATH.matches(entry.name)) throw ArtifactError("$archive: $shown isn't a path inside of a bundle")
             if (entry.method != ZipEntry.STORED || entry.size != entry.compressedSize) {
                 throw ArtifactError("$archive: $shown is compressed or encrypted; use effine pack")

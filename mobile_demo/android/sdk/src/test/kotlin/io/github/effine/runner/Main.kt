@@ -27,7 +27,7 @@ private const val USAGE = """usage: replay ARTIFACT RESULT.safetensors [--throug
              [--patience N] [--add-label NAME] [--checkpoint-every N] [--stop-after UPDATES] [--resume]
              [--threads N]
        predict ARTIFACT --data TOKENS --state RUN.ckpt [--threads N]
-       verify ARTIFACT-OR-BUNDLE... [--key PEM]
+       verify ARTIFACT... [--bundles] [--key PEM]
        install ARCHIVE... --home FOLDER --key PEM
        tokenize TOKENIZER.json TEXTS.jsonl ENCODINGS.jsonl [--max-length N]
        rewrite FROM.safetensors TO.safetensors"""
@@ -141,12 +141,11 @@ private fun predict(rest: List<String>) {
 
 /** Prints `ok` or the reason for refusing, one line for each artifact or bundle. */
 private fun verify(rest: List<String>) {
-    val arguments = Arguments(rest, setOf("--key"))
+    val arguments = Arguments(rest, setOf("--key"), setOf("--bundles"))
     val key = if (arguments.has("--key")) publicKey(File(arguments.text("--key")).readText()) else null
     for (folder in arguments.words.map(::File)) {
-        val bundle = File(folder, "bundle.json").exists() || File(folder, "current").exists()
         tell {
-            if (bundle) Bundle.open(folder, key) else Artifact.open(folder, key)
+            if (arguments.has("--bundles")) Bundle.open(folder, key) else Artifact.open(folder, key)
             "ok"
         }
     }
