@@ -300,7 +300,7 @@ def test_a_failure_half_way_leaves_nothing_behind(
     def broken(*_: object) -> None:
         raise ExportError("the disk is full")
 
-    monkeypatch.setattr(pipeline, "_move", broken)
+    monkeypatch.setattr(pipeline, "replace_folder", broken)
     out = tmp_path / "x.effine"
     message = refused(
         *("export", "--model", tiny["bert"], "--method", "head", "--data", data),

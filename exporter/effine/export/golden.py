@@ -91,7 +91,7 @@ def record(
         batches, expected, ties = _learning_run(model, optimizer, data, start, precision, seed)
         arrays = {f"batch.{i}.{name}": a for i, b in enumerate(batches) for name, a in b.items()}
         arrays |= {f"start.{name}": tensor.numpy() for name, tensor in start.items()}
-        arrays |= _sampled(expected, np.random.default_rng(seed))
+        arrays |= sampled(expected, np.random.default_rng(seed))
         arrays["decay_rate"] = np.array([DECAY_RATE], np.float32)
         disturbed = []
         if precision.quantised:
@@ -282,20 +282,30 @@ def _gradient(parameter: nn.Parameter) -> np.ndarray:
     return grad.detach().numpy().copy()
 
 
-def _sampled(expected: Arrays, random: np.random.Generator) -> Arrays:
-    """Keep 256 entries and the norm of each large tensor instead of the whole."""
+def sampled(
+    expected: Arrays,
+    random: np.random.Generator,
+    above: int = SAMPLED_ABOVE,
+    samples: int = SAMPLES,
+) -> Arrays:
+    """Keep a few entries and the norm of each large tensor instead of the whole.
+
+    Args:
+        above: a tensor is large if it has more elements.
+        samples: how many entries are kept.
+    """
     result: Arrays = {}
     for phase in dict.fromkeys(key.split(".")[1] for key in expected if key.startswith("at.")):
-        inside = _sampled(within(expected, phase), random)
+        inside = sampled(within(expected, phase), random, above, samples)
         result |= {f"at.{phase}.{key}": array for key, array in inside.items()}
     for key, array in expected.items():
         kind, _, name = key.partition(".")
         if kind == "at":
             continue
-        if kind not in ("gradient", "end", "decay", "statistic") or array.size <= SAMPLED_ABOVE:
+        if kind not in ("gradient", "end", "decay", "statistic") or array.size <= above:
             result[key] = array
             continue
-        drawn = random.choice(array.size, SAMPLES, replace=False)
+        drawn = random.choice(array.size, samples, replace=False)
         indices = result.setdefault(f"sample.{name}", np.sort(drawn).astype(np.int64))
         result[key] = array.reshape(-1)[indices]
         if kind != "decay":

@@ -15,6 +15,7 @@ from effine.export.budget import Plan, within
 from effine.export.describe import describe
 from effine.export.encoder import ONE_STEP
 from effine.export.errors import ExportError
+from effine.export.folders import replace_folder
 from effine.export.label_words import word_rows
 from effine.export.lowering.target import check_target
 from effine.export.memory import estimator
@@ -250,16 +251,4 @@ def _write(
         write_tensors(folder / "golden.safetensors", recorded.arrays, recorded.metadata)
         write_artifact(folder, manifest)
         Artifact.open(folder)
-        _move(folder, target, Path(scratch, "replaced"))
-
-
-def _move(folder: Path, target: Path, replaced: Path) -> None:
-    """Put the finished folder in place; an old artifact stays until the new one can take over."""
-    if target.exists():
-        target.rename(replaced)
-    try:
-        folder.rename(target)
-    except OSError:
-        if replaced.exists():
-            replaced.rename(target)
-        raise
+        replace_folder(folder, target)

@@ -40,9 +40,18 @@ void check_manifest(std::string text, const std::string& digits) {
   throw Error("manifest.json differs from its sha256");
 }
 
+// Where a file is: in the artifact, or, weights of a bundle, beside it under their hash.
+fs::path place_of(const fs::path& folder, const std::string& name, const Json& entry) {
+  const fs::path own = folder / name;
+  if (own.extension() != ".ptd" || fs::exists(own)) return own;
+  const fs::path shared = fs::canonical(folder).parent_path() / "backbones" /
+                          (entry.at("sha256").string() + ".ptd");
+  return fs::exists(shared) ? shared : own;
+}
+
 void check_files(const fs::path& folder, const Json::Object& files) {
   for (const auto& [name, json] : files) {
-    const fs::path path = folder / name;
+    const fs::path path = place_of(folder, name, json);
     if (fs::path(name).filename() != name || !fs::is_regular_file(path)) {
       throw Error(name + " is missing or isn't a plain file name");
     }
@@ -137,7 +146,9 @@ Artifact parse(const fs::path& folder) {
     }
   }
   for (const auto& [name, json] : files) {
-    if (fs::path(name).extension() == ".ptd") artifact.weights.push_back(folder / name);
+    if (fs::path(name).extension() == ".ptd") {
+      artifact.weights.push_back(place_of(folder, name, json));
+    }
   }
   artifact.state = parse_values(manifest.at("state"));
   const Json& optimizer = manifest.at("optimizer");

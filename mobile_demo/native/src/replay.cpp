@@ -11,7 +11,6 @@
 namespace effine {
 namespace {
 
-constexpr int kSteps = 20;
 constexpr const char* kMask = "attention_mask";
 
 // Where a replay stands; `count` has the updates since the moments were zero.
@@ -42,7 +41,8 @@ class GoldenRun {
     Moment at = start();
     Tensors next;
     std::set<std::string> seen;
-    for (int i = 0; i < kSteps; ++i) {
+    const int64_t steps = golden("loss").shape.at(0);
+    for (int i = 0; i < steps; ++i) {
       const auto turn = turns_.find(i);
       if (turn != turns_.end()) enter(turn->second, i, at);
       const bool first = seen.insert(at.phase).second;
@@ -55,7 +55,7 @@ class GoldenRun {
       if (first) record_first(i, at, next);
       update(at, next);
     }
-    record("loss", Tensor::of<float>({kSteps}, replay_.losses));
+    record("loss", Tensor::of<float>({steps}, replay_.losses));
     record_state("end.", "parameter", at);
     record_state("statistic.", "statistic", at);
     decay();
@@ -71,11 +71,12 @@ class GoldenRun {
   }
   const Tensor& golden(const std::string& name) const { return find(golden_, name); }
 
+  // The parameters that the run starts with; those that it doesn't give are the initial ones.
   Moment start() const {
-    Moment at{artifact_.first_phase(), {}, 0};
-    for (const Value& value : artifact_.layout(at.phase)) {
-      at.state[value.name] = value.role == "parameter" ? golden("start." + value.name)
-                                                       : Tensor(value.dtype, value.shape);
+    Moment at{artifact_.first_phase(), artifact_.initial_state(), 0};
+    for (auto& [name, tensor] : at.state) {
+      const auto given = golden_.find("start." + name);
+      if (given != golden_.end()) tensor = given->second;
     }
     return at;
   }

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from effine.runtime.engines import Arrays
+from effine.runtime.engines import WEIGHT_FILES, Arrays
 from effine.runtime.errors import ArtifactError, StateError
+from effine.runtime.files import AGAIN, plain_size, read_plain, sha256_of
 from effine.runtime.manifest import RESERVED_FILES, FileEntry, Manifest
+from effine.runtime.signing import PublicKey
 from effine.runtime.state import initial_state
 from effine.runtime.tensors import atomic_write, read_tensors
 
@@ -20,9 +20,10 @@ EXECUTORCH = "1.5"
 MANIFEST, SIGNATURE, REPORTS = RESERVED_FILES
 STATE = "state.safetensors"
 GOLDEN = "golden.safetensors"
+INITIAL = "initial"
 TOKENIZER = "tokenizer.json"
+BACKBONES = "backbones"
 MAX_MANIFEST = 64 * 2**20
-_AGAIN = "copy the artifact anew or export it again"
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,13 @@ class Artifact:
     manifest: Manifest
 
     @classmethod
-    def open(cls, path: Path | str) -> Self:
+    def open(cls, path: Path | str, public_key: PublicKey | None = None) -> Self:
         """Verify an artifact: the manifest first, then every file, then that nothing is added.
+
+        Args:
+            path: its directory, alone or in a bundle.
+            public_key: the manifest must carry its signature. Without a key damage is
+                detected, but not intent.
 
         Raises:
             ArtifactError: naming the file that is damaged, missing or additional, or the
@@ -47,9 +53,9 @@ class Artifact:
         """
         path = Path(path)
         try:
-            manifest = _read_manifest(path)
+            manifest = _read_manifest(path, public_key)
             for name, entry in manifest.files.items():
-                _check_file(path / name, entry)
+                _check_file(_place(path, name, entry), entry)
             _check_nothing_added(path, manifest)
         except OSError as error:
             raise ArtifactError(
@@ -69,14 +75,14 @@ class Artifact:
         return self.file(TOKENIZER)
 
     def file(self, name: str) -> Path:
-        """The path of a file that the manifest lists.
+        """The path of a file that the manifest lists; weights may be the bundle's.
 
         Raises:
             ArtifactError: it lists no such file.
         """
         if name not in self.manifest.files:
-            raise ArtifactError(f"{self.path}: the artifact has no {name}; {_AGAIN}")
-        return self.path / name
+            raise ArtifactError(f"{self.path}: the artifact has no {name}; {AGAIN}")
+        return _place(self.path, name, self.manifest.files[name])
 
     def initial_state(self) -> Arrays:
         """The exported parameters with zero moments, in manifest order; a new copy each time.
@@ -88,7 +94,7 @@ class Artifact:
         try:
             return initial_state(self.manifest, parameters)
         except StateError as error:
-            raise ArtifactError(f"{self.path}/{STATE}: {error}; {_AGAIN}") from error
+            raise ArtifactError(f"{self.path}/{STATE}: {error}; {AGAIN}") from error
 
     def golden(self) -> Arrays:
         """The golden run's tensors.
@@ -101,16 +107,22 @@ class Artifact:
     def golden_with_metadata(self) -> tuple[Arrays, dict[str, str]]:
         """The golden run's tensors and what is said about them.
 
+        A short run starts from the initial parameters, which its file doesn't repeat.
+
         Raises:
             ArtifactError: the file can't be read.
         """
-        return self._tensors(GOLDEN)
+        golden, metadata = self._tensors(GOLDEN)
+        if metadata.get("start") == INITIAL:
+            initial = self.initial_state()
+            golden |= {f"start.{e.name}": initial[e.name] for e in self.manifest.parameters}
+        return golden, metadata
 
     def _tensors(self, name: str) -> tuple[Arrays, dict[str, str]]:
         try:
             return read_tensors(self.file(name))
         except StateError as error:
-            raise ArtifactError(f"{error}; {_AGAIN}") from error
+            raise ArtifactError(f"{error}; {AGAIN}") from error
 
 
 def write_artifact(folder: Path, manifest: Manifest) -> Manifest:
@@ -129,7 +141,7 @@ def write_artifact(folder: Path, manifest: Manifest) -> Manifest:
         StateError: the manifest can't be written.
     """
     names = sorted(entry.name for entry in folder.iterdir() if entry.name not in RESERVED_FILES)
-    files = {name: FileEntry(_size(folder / name), _sha256(folder / name)) for name in names}
+    files = {name: FileEntry(plain_size(folder / name), sha256_of(folder / name)) for name in names}
     complete = dataclasses.replace(manifest, files=files)
     try:
         text = complete.to_json()
@@ -142,30 +154,38 @@ def write_artifact(folder: Path, manifest: Manifest) -> Manifest:
     return written
 
 
-def _read_manifest(path: Path) -> Manifest:
+def _read_manifest(path: Path, public_key: PublicKey | None) -> Manifest:
     if not path.is_dir():
         raise ArtifactError(f"{path}: no such artifact directory")
     file = path / MANIFEST
     if not os.path.lexists(file):
         raise ArtifactError(f"{path}: not an artifact: it has no {MANIFEST}")
-    if _size(file) > MAX_MANIFEST:
-        raise ArtifactError(f"{file}: larger than {MAX_MANIFEST} bytes; {_AGAIN}")
+    content = read_plain(file, MAX_MANIFEST)
+    if public_key is not None:
+        public_key.check(file, content, path / SIGNATURE)
     try:
-        return Manifest.from_json(file.read_bytes().decode())
+        return Manifest.from_json(content.decode())
     except UnicodeDecodeError as error:
-        raise ArtifactError(f"{file}: damaged: not UTF-8; {_AGAIN}") from error
+        raise ArtifactError(f"{file}: damaged: not UTF-8; {AGAIN}") from error
     except ArtifactError as error:
         raise ArtifactError(f"{path}/{error}") from error
 
 
+def _place(folder: Path, name: str, entry: FileEntry) -> Path:
+    """Where a file is: in the artifact, or, weights of a bundle, beside it under their hash."""
+    own = folder / name
+    if name not in WEIGHT_FILES.values() or os.path.lexists(own):
+        return own
+    shared = folder.resolve().parent / BACKBONES / f"{entry.sha256}{own.suffix}"
+    return shared if os.path.lexists(shared) else own
+
+
 def _check_file(path: Path, entry: FileEntry) -> None:
-    if not os.path.lexists(path):
-        raise ArtifactError(f"{path}: missing; {_AGAIN}")
-    size = _size(path)
+    size = plain_size(path)
     if size != entry.size:
-        raise ArtifactError(f"{path}: has {size} bytes, not {entry.size}; {_AGAIN}")
-    if _sha256(path) != entry.sha256:
-        raise ArtifactError(f"{path}: damaged: its bytes don't give its sha256; {_AGAIN}")
+        raise ArtifactError(f"{path}: has {size} bytes, not {entry.size}; {AGAIN}")
+    if sha256_of(path) != entry.sha256:
+        raise ArtifactError(f"{path}: damaged: its bytes don't give its sha256; {AGAIN}")
 
 
 def _check_nothing_added(path: Path, manifest: Manifest) -> None:
@@ -173,20 +193,6 @@ def _check_nothing_added(path: Path, manifest: Manifest) -> None:
         if entry.name == REPORTS and entry.is_dir() and not entry.is_symlink():
             continue
         if entry.name == SIGNATURE:
-            _size(entry)
+            plain_size(entry)
         elif entry.name != MANIFEST and entry.name not in manifest.files:
             raise ArtifactError(f"{entry}: isn't part of the artifact; remove it")
-
-
-def _size(path: Path) -> int:
-    """The size of a plain file; anything else is refused."""
-    status = path.lstat()
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "not a plain file"
-        raise ArtifactError(f"{path}: is {kind}; {_AGAIN}")
-    return status.st_size
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,9 +18,6 @@ from effine.runtime.phases import StateTensor, moved
 from effine.runtime.state import zero_gradients
 from effine.runtime.tensors import read_tensors, write_tensors
 
-STEPS = 20
-INTERRUPTED = STEPS // 2
-
 
 def replay(
     artifact: Artifact, engine: Engine, *, interrupted: bool = False, accumulated: bool = False
@@ -33,7 +30,7 @@ def replay(
             apply their sums.
 
     Returns:
-        `features.*` and `logits` of the first batch, `loss` [20], `gradient.*` of the
+        `features.*` and `logits` of the first batch, `loss` [steps], `gradient.*` of the
         first step, `end.*` and `statistic.*` after the last one and `decay.*` after an
         update without gradients; `at.{phase}.*` has features, logits and gradients of the
         first step in each other phase. Whole tensors.
@@ -46,8 +43,9 @@ def replay(
     seen: set[str] = set()
     result: Arrays = {}
     train = _accumulate if accumulated else _train
-    losses = []
-    for step in range(STEPS):
+    losses: list[float] = []
+    steps = len(golden["loss"])
+    for step in range(steps):
         if step in turns:
             at = _turned(manifest, at, turns[step], _indices(golden, step))
         inputs = _inputs(golden, step)
@@ -65,7 +63,7 @@ def replay(
         losses.append(float(outputs["loss"][0]))
         if first:
             result |= {prefix + key: array for key, array in _gradients(artifact, at).items()}
-        if interrupted and step + 1 == INTERRUPTED:
+        if interrupted and step + 1 == steps // 2:
             at = Moment(at.phase, _through_file(at.state), at.step)
     result["loss"] = np.array(losses, np.float32)
     end = {f"end.{entry.name}": at.state[entry.name] for entry in manifest.parameters}

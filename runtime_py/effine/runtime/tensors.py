@@ -80,7 +80,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_tensors(
@@ -210,7 +210,7 @@ def _remove_abandoned(path: Path) -> None:
             leftover.unlink()
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename durable; some file systems can't, and the new file is in place anyway."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

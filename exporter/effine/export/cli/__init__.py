@@ -12,6 +12,7 @@ from effine.export.bench.commands import bench
 from effine.export.cli.checking import extract, inspect, methods, parity
 from effine.export.cli.common import CONTEXT, Group, quiet
 from effine.export.cli.export import export_command
+from effine.export.cli.packing import install, keygen, pack
 from effine.export.cli.training import evaluate, predict, train
 
 
@@ -37,6 +38,9 @@ for command in (
     inspect,
     extract,
     methods,
+    keygen,
+    pack,
+    install,
     bench,
 ):
     main.add_command(command)

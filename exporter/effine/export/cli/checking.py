@@ -45,19 +45,24 @@ def parity(artifact: Path, engines: str, threads: int | None, as_json: bool) -> 
 @click.command()
 @click.argument("artifact", type=ARTIFACT)
 @click.option("--ops", is_flag=True, help="Time the programs and list what isn't delegated.")
+@click.option("--public-key", type=FILE, help="PEM file of the key that must have signed it.")
 @threads_option
 @json_option
-def inspect(artifact: Path, ops: bool, threads: int | None, as_json: bool) -> None:
+def inspect(
+    artifact: Path, ops: bool, public_key: Path | None, threads: int | None, as_json: bool
+) -> None:
     """Show what an artifact holds, after verifying it.
 
     \b
     effine inspect spartan.effine
     effine inspect spartan.effine --ops
+    effine inspect app/src/main/assets/effine/spartan.effine --public-key key.pub.pem
     """
     from effine.export.show import print_manifest, print_profile
     from effine.runtime.artifact import Artifact
+    from effine.runtime.signing import PublicKey
 
-    opened = Artifact.open(artifact)
+    opened = Artifact.open(artifact, PublicKey.read(public_key) if public_key else None)
     if ops:
         from effine.export.profile import profile
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,17 +37,33 @@ with _silent_stderr():
     portable_lib._threadpool_get_thread_count()
 
 
+@dataclass
+class _Loaded:
+    """A program in memory, and those of its methods that have been needed."""
+
+    program: Program
+    methods: dict[str, Method] = field(default_factory=dict)
+
+
+Loaded = dict[tuple[str, str], _Loaded]
+"""Programs in memory by the SHA-256 of their file and that of their weights."""
+
+
 class ExecuTorchEngine:
     """Runs an artifact's programs; methods are loaded when they are first needed.
 
     Args:
         artifact: a verified artifact.
         threads: size of the process-wide thread pool; by default ExecuTorch's own choice.
+        loaded: what is in memory already, shared with other engines: what two artifacts have
+            in common, byte by byte, is loaded once.
     """
 
-    def __init__(self, artifact: Artifact, threads: int | None = None) -> None:
+    def __init__(
+        self, artifact: Artifact, threads: int | None = None, loaded: Loaded | None = None
+    ) -> None:
         self._artifact = artifact
-        self._programs: dict[str, Program] = {}
+        self._loaded: Loaded = {} if loaded is None else loaded
         self._methods: dict[str, Method] = {}
         if threads is not None:
             set_threads(threads)
@@ -66,16 +83,21 @@ class ExecuTorchEngine:
     def _load(self, method: str) -> Method:
         artifact = self._artifact
         program = artifact.manifest.program_of(method)
+        files = artifact.manifest.files
+        key = files[program.file].sha256, files[WEIGHT_FILES["xnnpack"]].sha256
         try:
-            if program.file not in self._programs:
-                self._programs[program.file] = load_runtime_program(artifact, program)
-            loaded: Any = self._programs[program.file].load_method(method)
+            if key not in self._loaded:
+                self._loaded[key] = _Loaded(load_runtime_program(artifact, program))
+            found = self._loaded[key]
+            if method not in found.methods:
+                loaded: Any = found.program.load_method(method)
+                found.methods[method] = loaded
         except RuntimeError as error:
             raise EngineError(
                 f"{artifact.path}/{program.file}: method {method} can't be loaded: {error}"
             ) from error
-        self._methods[method] = loaded
-        return loaded
+        self._methods[method] = found.methods[method]
+        return found.methods[method]
 
 
 def load_runtime_program(

@@ -1,7 +1,6 @@
 package io.github.effine
 
 import java.io.File
-import java.io.FileInputStream
 import java.io.IOException
 import java.nio.ByteBuffer
 import java.nio.file.Files
@@ -15,6 +14,7 @@ private const val STATE = "state.safetensors"
 private const val GOLDEN = "golden.safetensors"
 private const val TOKENIZER = "tokenizer.json"
 private const val WEIGHTS = "backbone.ptd"
+internal const val BACKBONES = "backbones"
 
 /** An artifact whose files have been verified: `NAME.effine`, as `effine-export` writes it. */
 class Artifact private constructor(val folder: File, val manifest: Manifest) {
@@ -24,10 +24,14 @@ class Artifact private constructor(val folder: File, val manifest: Manifest) {
     /** The frozen weights that all programs read. */
     internal val weights: File get() = file(WEIGHTS)
 
-    /** A file that the manifest lists; throws [ArtifactError] if it lists no such file. */
+    /**
+     * A file that the manifest lists; the weights may be those that a bundle shares.
+     *
+     * @throws ArtifactError it lists no such file.
+     */
     fun file(name: String): File {
-        if (name !in manifest.files) throw ArtifactError("$folder: the artifact has no $name; $AGAIN")
-        return File(folder, name)
+        val entry = manifest.files[name] ?: throw ArtifactError("$folder: the artifact has no $name; $AGAIN")
+        return place(folder, name, entry)
     }
 
     /** The exported parameters as the first phase has them, and all else zero; a new copy each time. */
@@ -60,7 +64,7 @@ class Artifact private constructor(val folder: File, val manifest: Manifest) {
         @JvmOverloads
         fun open(folder: File, key: PublicKey? = null): Artifact = try {
             val manifest = openManifest(folder, key)
-            for ((name, entry) in manifest.files) checkFile(File(folder, name), entry)
+            for ((name, entry) in manifest.files) checkFile(place(folder, name, entry), entry)
             checkNothingAdded(folder, manifest)
             if (manifest.executorch.split(".").take(2).joinToString(".") != EXECUTORCH) {
                 throw ArtifactError(
@@ -77,9 +81,8 @@ class Artifact private constructor(val folder: File, val manifest: Manifest) {
             if (!folder.isDirectory) throw ArtifactError("$folder: no such artifact directory")
             val file = File(folder, MANIFEST)
             if (!exists(file)) throw ArtifactError("$folder: not an artifact: it has no $MANIFEST")
-            if (plainSize(file) > MAX_MANIFEST) throw ArtifactError("$file: larger than $MAX_MANIFEST bytes; $AGAIN")
-            val content = file.readBytes()
-            if (key != null) checkSignature(File(folder, SIGNATURE), content, key)
+            val content = readPlain(file, MAX_MANIFEST)
+            if (key != null) checkSignature(file, content, File(folder, SIGNATURE), key)
             try {
                 return readManifest(strictUtf8(ByteBuffer.wrap(content)))
             } catch (error: FormatError) {
@@ -87,15 +90,15 @@ class Artifact private constructor(val folder: File, val manifest: Manifest) {
             }
         }
 
-        private fun checkSignature(file: File, content: ByteArray, key: PublicKey) {
-            if (!exists(file)) throw ArtifactError("$file: missing, but a signature is demanded; sign the artifact")
-            if (plainSize(file) > MAX_SIGNATURE || !isSignedBy(key, content, file.readBytes())) {
-                throw ArtifactError("$file: isn't the expected key's signature of $MANIFEST; don't use this artifact")
-            }
+        /** Where a file is: in the artifact, or, weights of a bundle, beside it under their hash. */
+        private fun place(folder: File, name: String, entry: FileEntry): File {
+            val own = File(folder, name)
+            if (name != WEIGHTS || exists(own)) return own
+            val shared = File(folder.canonicalFile.parentFile, "$BACKBONES/${entry.sha256}.ptd")
+            return if (exists(shared)) shared else own
         }
 
         private fun checkFile(file: File, entry: FileEntry) {
-            if (!exists(file)) throw ArtifactError("$file: missing; $AGAIN")
             val size = plainSize(file)
             if (size != entry.size) throw ArtifactError("$file: has $size bytes, not ${entry.size}; $AGAIN")
             if (hashOf(file) != entry.sha256) {
@@ -113,30 +116,6 @@ class Artifact private constructor(val folder: File, val manifest: Manifest) {
                 }
                 if (!known) throw ArtifactError("$file: isn't part of the artifact; remove it")
             }
-        }
-
-        private fun exists(file: File): Boolean = Files.exists(file.toPath(), LinkOption.NOFOLLOW_LINKS)
-
-        /** The size of a plain file; anything else is refused. */
-        private fun plainSize(file: File): Long {
-            if (!Files.isRegularFile(file.toPath(), LinkOption.NOFOLLOW_LINKS)) {
-                val kind = if (Files.isSymbolicLink(file.toPath())) "a symbolic link" else "not a plain file"
-                throw ArtifactError("$file: is $kind; $AGAIN")
-            }
-            return file.length()
-        }
-
-        private fun hashOf(file: File): String {
-            val digest = sha256()
-            val buffer = ByteArray(1 shl 16)
-            FileInputStream(file).use { stream ->
-                while (true) {
-                    val count = stream.read(buffer)
-                    if (count < 0) break
-                    digest.update(buffer, 0, count)
-                }
-            }
-            return digest.hex()
         }
     }
 }

@@ -42,7 +42,7 @@ private fun removeAbandoned(folder: File, name: String) {
 }
 
 /** Makes a rename durable; some file systems can't, and the new file is in place anyway. */
-private fun syncFolder(folder: File) {
+internal fun syncFolder(folder: File) {
     try {
         FileChannel.open(folder.toPath(), StandardOpenOption.READ).use { it.force(true) }
     } catch (_: IOException) {

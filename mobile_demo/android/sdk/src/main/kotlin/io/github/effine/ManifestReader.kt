@@ -31,7 +31,7 @@ private const val SEAL_END = "\"\n}\n"
 private val ZEROS = "0".repeat(64)
 
 /** Whether a text ends in the SHA-256 of itself with 64 zeros in the digits' place. */
-private fun isSealed(text: String): Boolean {
+internal fun isSealed(text: String): Boolean {
     val body = text.dropLast(SEAL_START.length + ZEROS.length + SEAL_END.length)
     val digest = sha256Hex(body + SEAL_START + ZEROS + SEAL_END)
     return text == body + SEAL_START + digest + SEAL_END

@@ -2,8 +2,6 @@ package io.github.effine
 
 import java.io.File
 
-private const val STEPS = 20
-
 /** Where a replay stands; [count] has the updates since the moments were zero. */
 private class Moment(val phase: String, val state: State, var count: Int)
 
@@ -23,6 +21,7 @@ internal class Replay(
     private val manifest = artifact.manifest
     private val file = artifact.golden()
     private val golden = file.tensors
+    private val steps = golden("loss").shape[0]
     private val turns = turns(file.metadata["phases"] ?: "{}")
     private val result = LinkedHashMap<String, Tensor>()
     private val outputs = Buffers()
@@ -35,16 +34,16 @@ internal class Replay(
     fun run(): Tensors {
         var at = start()
         val seen = HashSet<String>()
-        val losses = FloatArray(STEPS)
-        for (i in 0 until STEPS) {
+        val losses = FloatArray(steps)
+        for (i in 0 until steps) {
             turns[i]?.let { at = entered(it, i, at) }
             val first = seen.add(at.phase)
             if (first) recordOutputs(i, at)
             losses[i] = step(i, emptyMap(), at)
             if (first) recordGradients(at)
-            if (through != null && i + 1 == STEPS / 2) at = throughFile(at, through)
+            if (through != null && i + 1 == steps / 2) at = throughFile(at, through)
         }
-        result["loss"] = Tensor.floats(listOf(STEPS), losses)
+        result["loss"] = Tensor.floats(listOf(steps), losses)
         record("end.", StateTensor.PARAMETER, at)
         record("statistic.", StateTensor.STATISTIC, at)
         decay()
@@ -59,8 +58,9 @@ internal class Replay(
         "${artifact.folder}: the golden run needs $name, which isn't recorded; export the artifact again",
     )
 
+    /** The parameters that the run starts with; those that it doesn't give are the initial ones. */
     private fun start(): Moment {
-        val state = State.zeros(manifest.layout(manifest.firstPhase))
+        val state = artifact.initialState()
         for ((name, tensor) in state.tensors) golden["start.$name"]?.let { tensor.copyFrom(it) }
         return Moment(manifest.firstPhase, state, 0)
     }

@@ -1,5 +1,6 @@
 package io.github.effine
 
+import java.io.File
 import java.security.AlgorithmParameters
 import java.security.GeneralSecurityException
 import java.security.KeyFactory
@@ -44,4 +45,14 @@ internal fun isSignedBy(key: PublicKey, content: ByteArray, signature: ByteArray
     }
 } catch (_: GeneralSecurityException) {
     false
+}
+
+/** Checks that [signature] is the key's signature of the file [signed], whose bytes are [content]. */
+internal fun checkSignature(signed: File, content: ByteArray, signature: File, key: PublicKey) {
+    if (!exists(signature)) {
+        throw ArtifactError("$signature: missing, but a signature is demanded; pack it with effine pack --sign")
+    }
+    if (!isSignedBy(key, content, readPlain(signature, MAX_SIGNATURE))) {
+        throw ArtifactError("$signature: isn't the expected key's signature of ${signed.name}; don't use it")
+    }
 }

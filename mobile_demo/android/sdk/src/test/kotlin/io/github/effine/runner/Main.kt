@@ -1,6 +1,7 @@
 package io.github.effine.runner
 
 import io.github.effine.Artifact
+import io.github.effine.Bundle
 import io.github.effine.Dataset
 import io.github.effine.EffineError
 import io.github.effine.Engine
@@ -26,7 +27,8 @@ private const val USAGE = """usage: replay ARTIFACT RESULT.safetensors [--throug
              [--patience N] [--add-label NAME] [--checkpoint-every N] [--stop-after UPDATES] [--resume]
              [--threads N]
        predict ARTIFACT --data TOKENS --state RUN.ckpt [--threads N]
-       verify ARTIFACT... [--key PEM]
+       verify ARTIFACT... [--bundles] [--key PEM]
+       install ARCHIVE... --home FOLDER --key PEM
        tokenize TOKENIZER.json TEXTS.jsonl ENCODINGS.jsonl [--max-length N]
        rewrite FROM.safetensors TO.safetensors"""
 
@@ -43,6 +45,7 @@ fun main(arguments: Array<String>) {
             "train" -> train(rest)
             "predict" -> predict(rest)
             "verify" -> verify(rest)
+            "install" -> install(rest)
             "tokenize" -> tokenize(rest)
             "rewrite" -> rewrite(rest)
             else -> throw UsageError(USAGE)
@@ -136,21 +139,37 @@ private fun predict(rest: List<String>) {
     }
 }
 
-/** Prints `ok` or the reason for refusing, one line for each artifact. */
+/** Prints `ok` or the reason for refusing, one line for each artifact or bundle. */
 private fun verify(rest: List<String>) {
-    val arguments = Arguments(rest, setOf("--key"))
+    val arguments = Arguments(rest, setOf("--key"), setOf("--bundles"))
     val key = if (arguments.has("--key")) publicKey(File(arguments.text("--key")).readText()) else null
-    for (folder in arguments.words) {
-        println(
-            try {
-                Artifact.open(File(folder), key)
-                "ok"
-            } catch (error: EffineError) {
-                "${error.javaClass.simpleName} ${error.message}"
-            },
-        )
+    for (folder in arguments.words.map(::File)) {
+        tell {
+            if (arguments.has("--bundles")) Bundle.open(folder, key) else Artifact.open(folder, key)
+            "ok"
+        }
     }
 }
+
+/** Installs one after the other; prints version and orphans, or the reason for refusing. */
+private fun install(rest: List<String>) {
+    val arguments = Arguments(rest, setOf("--home", "--key"))
+    val key = publicKey(File(arguments.text("--key")).readText())
+    for (archive in arguments.words) {
+        tell {
+            val done = Bundle.install(File(archive), File(arguments.text("--home")), key)
+            "version ${done.bundle.version}" + done.orphans.joinToString("") { " $it" }
+        }
+    }
+}
+
+private fun tell(done: () -> String) = println(
+    try {
+        done()
+    } catch (error: EffineError) {
+        "${error.javaClass.simpleName} ${error.message}"
+    },
+)
 
 /** Encodes lines that are a text or a list of two as ids, types, offsets, words and sequences. */
 private fun tokenize(rest: List<String>) {
