@@ -62,7 +62,7 @@ def quality_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
                 "frozen_head": head and float(np.mean([record["effine"] for record in head])),
             }
         )
-    return rows
+    return sorted(rows, key=lambda row: (row["data"], row["precision"]))
 
 
 def grid_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -95,7 +95,7 @@ def grid_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
                 "recipe": scores.get((recipe.piece_rate, recipe.head_rate, recipe.epochs)),
             }
         )
-    return rows
+    return sorted(rows, key=lambda row: row["data"])
 
 
 def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
