@@ -127,7 +127,8 @@ def _differences(golden: Arrays, result: Arrays, limits: Tolerances) -> Iterator
 def _outputs(golden: Arrays, result: Arrays, limits: Tolerances) -> Iterator[Check]:
     """Features and logits, element by element or, for quantised weights, by their cosine.
 
-    A short golden run has no features and no results in fp32.
+    Those of the first phase are also compared with what unquantised weights give; a short golden
+    run has neither these nor features.
     """
     features = [key for key in golden if key.startswith("features.")]
     for title, keys in (("features", features), ("logits", ["logits"])):
