@@ -82,6 +82,7 @@ def pack(
     """
     folders = [folder for folder in (android, ios) if folder is not None]
     _check_destinations(folders, archive, sign)
+    written = (*(folder / FOLDER for folder in folders), *([archive] if archive else []))
     key = None if sign is None else PrivateKey.read(sign)
     opened = _opened(artifacts)
     doubts = [doubt for artifact in opened.values() if (doubt := _doubt(artifact))]
@@ -102,9 +103,8 @@ def pack(
                 replace_folder(copy, folder / FOLDER)
             size = sum(path.stat().st_size for path in scratch.rglob("*") if path.is_file())
     except OSError as error:
-        place = error.filename or (folders or [archive])[0]
+        place = error.filename or written[0]
         raise ExportError(f"{place}: can't be written: {error.strerror or error}") from error
-    written = (*(folder / FOLDER for folder in folders), *([archive] if archive else []))
     return Packed(info, written, size, _saved(opened))
 
 
