@@ -117,7 +117,7 @@ def documents(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield manifest | {"schema": 2, "phases": {"warm": {"layers_below": 0}}}
     way = {"sources": ["train"], "target": "warm", "zero": [], "gather": [], "scatter": []}
     yield manifest | {"schema": 2, "transitions": [way]}
-    rows = {"source": tensor["name"], "target": "none", "indices": "rows", "axis": 0}
+    rows = {"source": "none", "target": tensor["name"], "indices": "rows", "axis": 0}
     ways = [way | {"target": "train", "gather": [rows]}]
     yield manifest | {"schema": 2, "phases": {"train": {"layers_below": 0}}, "transitions": ways}
     yield manifest | {"shapes": {"batch": 0, "seqs": [16, 32]}}
