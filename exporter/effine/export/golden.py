@@ -27,7 +27,7 @@ from effine.export.precision import FP32, Precision, emulated
 from effine.export.route import Route, turns
 from effine.export.tolerances import tolerances
 from effine.runtime.labels import batch_labels
-from effine.runtime.manifest import Tolerances
+from effine.runtime.manifest_fields import Tolerances
 from effine.runtime.replay import phase_prefix, within
 from effine.runtime.tokenize import Tokens, pad
 
