@@ -208,7 +208,7 @@ def _train(model: Model, optimizer: Optimizer, batches: list[Arrays]) -> Arrays:
         inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
         features, logits = _forward(model, arrays)
         each = model.task.reference_loss(logits, inputs["labels"])
-        each = model.penalised(each, inputs[MASK])
+        each = model.penalised(each, inputs[MASK], inputs["example_weight"])
         loss = (each * inputs["example_weight"]).sum() / inputs["weight_sum"][0]
         torch_optimizer.zero_grad()
         loss.backward()
