@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: setup demo test matrix lint docs benchmarks ort wheel clean
+.PHONY: setup demo test test-more matrix lint docs benchmarks ort wheel clean
 
 setup: $(VENV)/.installed
 
@@ -25,9 +25,14 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-# The parity of every method on every architecture; make test takes a part of it.
+# Parity of every method, task, backbone and target; goes on where it was interrupted and writes
+# docs/matrix.md. FILTER="--methods far --targets onnx" takes a part of it.
 matrix: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "" tests/export/test_parity.py
+	PYTHONPATH=tests $(BIN)/python -m matrix $(FILTER)
+
+# Tests that make test leaves out.
+test-more: setup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m matrix
 
 lint: setup
 	$(BIN)/ruff check .
@@ -35,6 +40,7 @@ lint: setup
 	$(BIN)/mypy exporter runtime_py
 	$(BIN)/python -m effine.export.docs --check
 	$(BIN)/effine bench report docs/results/*.jsonl --check
+	PYTHONPATH=tests $(BIN)/python -m matrix --check
 
 docs: setup
 	$(BIN)/python -m effine.export.docs

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
-from effine.runtime import manifest as m
+from effine.runtime import manifest_fields as fields
 from effine.runtime.artifact import write_artifact
+from effine.runtime.manifest import Manifest
+from effine.runtime.phases import StateTensor
 from effine.runtime.tensors import write_tensors
 
 PARAMETERS = {"piece.weight": (2, 3), "piece.bias": (3,), "head.bias": (4,)}
 
 
-def make_manifest(**changes: object) -> m.Manifest:
+def make_manifest(**changes: object) -> Manifest:
     """A manifest of a made-up artifact with three labels, one spare row and lengths 16 and 32."""
     state = tuple(
-        m.StateTensor(
+        StateTensor(
             name + suffix,
             shape,
             "float32",
@@ -28,30 +30,32 @@ def make_manifest(**changes: object) -> m.Manifest:
     )
     parts: dict[str, object] = {
         "effine": "0.1.0",
-        "target": m.TargetInfo("xnnpack", "1.5.1"),
+        "target": fields.TargetInfo("xnnpack", "1.5.1"),
         "torch": "2.13.0",
         "name": "größe",
-        "method": m.MethodInfo("adapter", {"size": 16, "scale": 0.5, "names": ("a",)}, 2, 1),
-        "backbone": m.BackboneInfo("tiny", "bert", 2, 8, "mean", "fp32", "ab" * 32),
-        "task": m.TaskInfo("classification", ("ja", "nein", "weiß nicht"), 1, "accuracy", False),
-        "tokens": m.TokensInfo(("input_ids", "attention_mask"), 0, 32),
-        "optimizer": m.OptimizerInfo("adamw", 0, 0.0, ("m", "v"), 10),
-        "recipe": m.Recipe(1e-3, 1e-2, 3, "linear", 0.1),
-        "shapes": m.Shapes(4, (16, 32)),
+        "method": fields.MethodInfo("adapter", {"size": 16, "scale": 0.5, "names": ("a",)}, 2, 1),
+        "backbone": fields.BackboneInfo("tiny", "bert", 2, 8, "mean", "fp32", "ab" * 32),
+        "task": fields.TaskInfo(
+            "classification", ("ja", "nein", "weiß nicht"), 1, "accuracy", False
+        ),
+        "tokens": fields.TokensInfo(("input_ids", "attention_mask"), 0, 32),
+        "optimizer": fields.OptimizerInfo("adamw", 0, 0.0, ("m", "v"), 10),
+        "recipe": fields.Recipe(1e-3, 1e-2, 3, "linear", 0.1),
+        "shapes": fields.Shapes(4, (16, 32)),
         "programs": make_programs(state),
         "state": state,
-        "tolerances": m.Tolerances(),
-        "memory": m.MemoryInfo(4096, 2048, 1024, 512, 12_000_000),
-        "frozen_head": m.FrozenHead(0.75, "accuracy", "dev"),
+        "tolerances": fields.Tolerances(),
+        "memory": fields.MemoryInfo(4096, 2048, 1024, 512, 12_000_000),
+        "frozen_head": fields.FrozenHead(0.75, "accuracy", "dev"),
     }
-    return m.Manifest.describe(**{**parts, **changes})
+    return Manifest.describe(**{**parts, **changes})
 
 
-def make_programs(state: tuple[m.StateTensor, ...]) -> dict[str, m.Program]:
+def make_programs(state: tuple[StateTensor, ...]) -> dict[str, fields.Program]:
     """Three programs; train and predict exist for the longest sequence only."""
-    spec = m.TensorSpec
+    spec = fields.TensorSpec
     backbone = {
-        f"backbone_b{b}_s{s}": m.ProgramMethod(
+        f"backbone_b{b}_s{s}": fields.ProgramMethod(
             (spec("input_ids", "token", (b, s), "int64"),),
             (spec("hidden", "feature", (b, 8), "float32"),),
         )
@@ -59,21 +63,21 @@ def make_programs(state: tuple[m.StateTensor, ...]) -> dict[str, m.Program]:
         for s in (16, 32)
     }
     update = tuple(spec(e.name, "update", e.shape, "float32") for e in state)
-    train = m.ProgramMethod(
+    train = fields.ProgramMethod(
         (spec("hidden", "feature", (4, 8), "float32"), *update),
         (spec("loss", "loss", (1,), "float32"), *update),
     )
     predict = {
-        f"predict_b{b}_s32": m.ProgramMethod(
+        f"predict_b{b}_s32": fields.ProgramMethod(
             (spec("hidden", "feature", (b, 8), "float32"),),
             (spec("logits", "logits", (b, 4), "float32"),),
         )
         for b in (1, 4)
     }
     return {
-        "backbone": m.Program("backbone.pte", backbone),
-        "train": m.Program("train.pte", {"train_b4_s32": train}),
-        "predict": m.Program("predict.pte", predict),
+        "backbone": fields.Program("backbone.pte", backbone),
+        "train": fields.Program("train.pte", {"train_b4_s32": train}),
+        "predict": fields.Program("predict.pte", predict),
     }
 
 

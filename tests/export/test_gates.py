@@ -59,7 +59,7 @@ def losses(model: Model) -> Tensor:
     tokens = tokens_of(model)
     logits = model(model.features(tokens), tokens[MASK])
     each = nn.functional.cross_entropy(logits, LABELS, reduction="none")
-    return model.penalised(each, tokens[MASK])
+    return model.penalised(each, tokens[MASK], torch.ones(len(LENGTHS)))
 
 
 def gradients(loss: Tensor, model: Model) -> tuple[Tensor, ...]:

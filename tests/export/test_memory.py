@@ -19,7 +19,7 @@ from effine.export.methods import make_method
 from effine.export.model import Model
 from effine.export.optimizers import AdamW
 from effine.export.tasks import make_task
-from effine.runtime.manifest import MemoryInfo
+from effine.runtime.manifest_fields import MemoryInfo
 from networks import tiny_network
 
 MB = 1_000_000

@@ -155,6 +155,52 @@ def test_keeping_all_parents_is_the_full_softmax() -> None:
     assert torch.allclose(memory(x), full, atol=1e-5)
 
 
+def gathered_load(memory: Memory, texts: list[torch.Tensor], top: int) -> torch.Tensor:
+    """The squared mean weight of each parent over all tokens of some texts, averaged."""
+    total, tokens = torch.zeros(len(memory.parents)), 0
+    for token in (token for text in texts for token in text):
+        best = (memory.parents @ token).topk(top)
+        total = total.index_add(0, best.indices, torch.softmax(best.values, 0))
+        tokens += 1
+    return (total / tokens).square().mean()
+
+
+def test_the_load_is_that_of_real_tokens_with_gradients() -> None:
+    memory, rows = memory_of(), torch.randn(3, 7, 16, requires_grad=True)
+    counted = torch.zeros(3, 7)
+    counted[0, :7] = counted[1, :2] = 1.0
+    ours = memory.load(rows.flatten(0, 1), counted)
+    theirs = gathered_load(memory, [rows[0], rows[1, :2]], 3)
+    assert torch.allclose(ours, theirs, rtol=1e-5)
+    learned = (rows, memory.parents)
+    found = torch.autograd.grad(ours, learned)
+    expected = torch.autograd.grad(theirs, learned)
+    for a, b in zip(found, expected, strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-7) and b.abs().max() > 1e-5
+
+
+def test_load_balance_is_the_mean_over_memories_and_adds_to_the_loss() -> None:
+    model = model_of("spartan", {"load_balance": 0.3})
+    tokens = tokens_of(model.encoder)
+    mask, weights = tokens["attention_mask"], torch.tensor([2.0, 0.5, 1.0, 0.0])
+    logits = model(model.features(tokens), mask)
+    plain = nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 0]), reduction="none")
+    losses = model.penalised(plain, mask, weights)
+    stages = model.encoder.run(model.encoder.embed(tokens), mask, 0, model.encoder.stages)
+    loads = []
+    for layer, memory in enumerate(model.encoder.pieces):
+        states = stages[2 * layer + 2].view(*mask.shape, -1)
+        texts = [s[m.bool()] for s, m, w in zip(states, mask, weights, strict=True) if w]
+        loads.append(gathered_load(memory, texts, 8))
+    expected = plain + 0.3 * sum(loads) / len(loads)
+    assert torch.allclose(losses, expected, rtol=1e-5)
+    learned = model.trainable()
+    found = torch.autograd.grad((losses * weights).sum(), list(learned.values()), retain_graph=True)
+    wanted = torch.autograd.grad((expected * weights).sum(), list(learned.values()))
+    for name, a, b in zip(learned, found, wanted, strict=True):
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-5), name
+
+
 def test_a_tie_is_reported_by_its_margin() -> None:
     memory = memory_of()
     with torch.no_grad():
@@ -390,6 +436,7 @@ def test_the_same_seed_gives_the_same_pieces() -> None:
         ("magic", {}, "not a method; known: adapter, autofreeze, bitfit, far"),
         ("spartan", {"parent": 3}, "no such option; known: parents, children"),
         ("spartan", {"parents": "many"}, "expected a value of type int"),
+        ("spartan", {"load_balance": -1}, "load_balance: can't be less than 0"),
         ("adapter", {"placement": "top"}, "choose from block, pfeiffer, houlsby"),
         ("spartan", {"norms": "perhaps"}, "expected a value of type bool"),
     ],

@@ -19,7 +19,7 @@ from effine.export.short_run import LIMIT, shorten
 from effine.runtime.artifact import Artifact, write_artifact
 from effine.runtime.bundle import Bundle
 from effine.runtime.engines.executorch import ExecuTorchEngine
-from effine.runtime.manifest import TargetInfo
+from effine.runtime.manifest_fields import TargetInfo
 from effine.runtime.parity import check_engine
 from effine.runtime.signing import PublicKey
 from tiny_artifact import make_manifest

@@ -14,7 +14,7 @@ from effine.export.short_run import shorten
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines.jvm import JvmRunner, replay_jvm
 from effine.runtime.install import install
-from effine.runtime.manifest import MethodInfo
+from effine.runtime.manifest_fields import MethodInfo
 from effine.runtime.parity import compare
 from effine.runtime.signing import PublicKey
 from tampered import CHANGES, rewritten

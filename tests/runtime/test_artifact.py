@@ -14,7 +14,8 @@ import pytest
 from effine.runtime.artifact import Artifact, write_artifact
 from effine.runtime.codec import seal
 from effine.runtime.errors import ArtifactError
-from effine.runtime.manifest import Manifest, TargetInfo
+from effine.runtime.manifest import Manifest
+from effine.runtime.manifest_fields import TargetInfo
 from effine.runtime.tensors import read_tensors, write_tensors
 from tiny_artifact import PARAMETERS, make_artifact, make_manifest
 

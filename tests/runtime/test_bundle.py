@@ -15,7 +15,7 @@ from effine.runtime.artifact import Artifact
 from effine.runtime.bundle import Bundle
 from effine.runtime.engines import executorch
 from effine.runtime.errors import ArtifactError, EffineError
-from effine.runtime.manifest import Program
+from effine.runtime.manifest_fields import Program
 from effine.runtime.signing import PublicKey
 from effine.runtime.trainer import Trainer
 

@@ -17,7 +17,7 @@ from effine.runtime.bundle import Bundle, current
 from effine.runtime.checkpoint import Checkpoint
 from effine.runtime.errors import ArtifactError, IncompatibleCheckpoint
 from effine.runtime.install import install
-from effine.runtime.manifest import MethodInfo
+from effine.runtime.manifest_fields import MethodInfo
 from effine.runtime.signing import PublicKey
 from tampered import CHANGES, rewritten
 

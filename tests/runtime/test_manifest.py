@@ -10,33 +10,34 @@ from typing import Any
 
 import pytest
 
-from effine.runtime import manifest as m
+from effine.runtime import manifest_fields as fields
 from effine.runtime.codec import seal
 from effine.runtime.errors import ArtifactError
+from effine.runtime.manifest import Manifest
 from tiny_artifact import make_manifest, make_programs
 
 Document = dict[str, Any]
 
 
 @pytest.fixture
-def manifest() -> m.Manifest:
+def manifest() -> Manifest:
     return make_manifest()
 
 
 def refused(document: Document) -> str:
     """The message with which a manifest of this content is refused."""
     with pytest.raises(ArtifactError) as caught:
-        m.Manifest.from_json(seal(document))
+        Manifest.from_json(seal(document))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 @pytest.fixture
-def document(manifest: m.Manifest) -> Document:
+def document(manifest: Manifest) -> Document:
     return json.loads(manifest.to_json())
 
 
-def test_text_is_exact_and_hashes_itself(manifest: m.Manifest) -> None:
+def test_text_is_exact_and_hashes_itself(manifest: Manifest) -> None:
     text = manifest.to_json()
     loaded = json.loads(text)
     assert text == json.dumps(loaded, indent=1, ensure_ascii=False) + "\n"
@@ -48,9 +49,9 @@ def test_text_is_exact_and_hashes_itself(manifest: m.Manifest) -> None:
     )
 
 
-def test_round_trip_is_identical_bytes(manifest: m.Manifest) -> None:
+def test_round_trip_is_identical_bytes(manifest: Manifest) -> None:
     text = manifest.to_json()
-    read = m.Manifest.from_json(text)
+    read = Manifest.from_json(text)
     assert read.to_json() == text
     assert read.sha256 == json.loads(text)["sha256"]
     assert read.shapes.seqs == (16, 32)
@@ -58,19 +59,19 @@ def test_round_trip_is_identical_bytes(manifest: m.Manifest) -> None:
     assert type(read.optimizer.weight_decay) is float
 
 
-def test_any_changed_byte_is_refused(manifest: m.Manifest) -> None:
+def test_any_changed_byte_is_refused(manifest: Manifest) -> None:
     raw = manifest.to_json().encode()
     for position in [*range(0, len(raw), 97), *range(len(raw) - 90, len(raw))]:
         changed = bytearray(raw)
         changed[position] ^= 0x01
         with pytest.raises(ArtifactError, match=r"manifest\.json"):
-            m.Manifest.from_json(changed.decode())
+            Manifest.from_json(changed.decode())
 
 
 @pytest.mark.parametrize("text", ["", "{}", "null", '{"schema": 1}\n'])
 def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(ArtifactError, match="damaged"):
-        m.Manifest.from_json(text)
+        Manifest.from_json(text)
 
 
 def test_newer_schema(document: Document) -> None:
@@ -147,7 +148,7 @@ def test_strictness(
 ) -> None:
     files = ("backbone.pte", "train.pte", "predict.pte")
     document["files"] = {name: {"size": 1, "sha256": "ab" * 32} for name in files}
-    m.Manifest.from_json(seal(document))
+    Manifest.from_json(seal(document))
     put(*path)(document, value)
     assert expected in refused(document)
 
@@ -163,21 +164,21 @@ def test_strictness(
     ],
     ids=["twice", "NaN", "overflow", "surrogate", "nested"],
 )
-def test_json_that_others_might_accept(manifest: m.Manifest, old: str, new: str) -> None:
+def test_json_that_others_might_accept(manifest: Manifest, old: str, new: str) -> None:
     text = manifest.to_json()
     assert old in text
     body = text.replace(old, new)[: -len('"sha256": ""\n}\n') - 64]
     zeros = '"sha256": "' + "0" * 64 + '"\n}\n'
     digest = hashlib.sha256((body + zeros).encode()).hexdigest()
     with pytest.raises(ArtifactError, match=r"manifest\.json: ") as caught:
-        m.Manifest.from_json(body + zeros.replace("0" * 64, digest))
+        Manifest.from_json(body + zeros.replace("0" * 64, digest))
     assert "damaged" not in str(caught.value)
 
 
-def test_state_id_follows_what_a_checkpoint_depends_on(manifest: m.Manifest) -> None:
+def test_state_id_follows_what_a_checkpoint_depends_on(manifest: Manifest) -> None:
     method, task, backbone = manifest.method_info, manifest.task, manifest.backbone
     replace = dataclasses.replace
-    onnx = m.TargetInfo("onnx", "1.23.2", 20)
+    onnx = fields.TargetInfo("onnx", "1.23.2", 20)
     same = make_manifest(target=onnx, recipe=replace(manifest.recipe, epochs=9), name="b")
     assert same.state_id == manifest.state_id
     state = (replace(manifest.state[0], group="head"), *manifest.state[1:])
@@ -193,7 +194,7 @@ def test_state_id_follows_what_a_checkpoint_depends_on(manifest: m.Manifest) -> 
     assert len({other.state_id for other in (*others, manifest)}) == len(others) + 1
 
 
-def test_look_ups(manifest: m.Manifest) -> None:
+def test_look_ups(manifest: Manifest) -> None:
     assert [entry.name for entry in manifest.parameters] == [
         "piece.weight", "piece.bias", "head.bias"
     ]  # fmt: skip

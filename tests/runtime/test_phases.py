@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from effine.runtime import manifest as m
+from effine.runtime import manifest_fields as fields
 from effine.runtime.codec import seal
 from effine.runtime.errors import ArtifactError
+from effine.runtime.manifest import Manifest
 from effine.runtime.phases import Phase, Rows, StateTensor, Transition, moved, unmakeable
 from tiny_artifact import make_manifest
 
@@ -68,14 +69,14 @@ def test_a_transition_that_lacks_a_tensor_is_found(
     assert any(lacking in problem for problem in unmakeable(transition, before, WHOLE))
 
 
-def phased(**changes: Any) -> m.Manifest:
+def phased(**changes: Any) -> Manifest:
     """The made-up manifest with two phases over the same state; the second has no moments."""
     plain = make_manifest()
     train = plain.programs["train"].methods["train_b4_s32"]
     fewer = tuple(s for s in train.inputs if not s.name.endswith((".m", ".v")))
     methods = {"one_b4_s32": train, "two_b4_s32": dataclasses.replace(train, inputs=fewer)}
     parts: dict[str, Any] = {
-        "programs": plain.programs | {"train": m.Program("train.pte", methods)},
+        "programs": plain.programs | {"train": fields.Program("train.pte", methods)},
         "phases": {"one": Phase(0), "two": Phase(3)},
         "transitions": (
             Transition(("one", "two"), "two", ("moment", "statistic")),
@@ -86,7 +87,7 @@ def phased(**changes: Any) -> m.Manifest:
 
 
 def test_a_phase_has_its_own_methods_layout_and_depth() -> None:
-    manifest = m.Manifest.from_json(phased().to_json())
+    manifest = Manifest.from_json(phased().to_json())
     assert manifest.schema == 2 and manifest.first_phase == "one"
     assert [manifest.layers_below(phase) for phase in ("one", "two")] == [0, 3]
     assert manifest.train_method(16)[0] == "one_b4_s32"
@@ -101,7 +102,7 @@ def test_a_phase_has_its_own_methods_layout_and_depth() -> None:
 def test_an_artifact_without_phases_stays_as_older_readers_know_it() -> None:
     text = make_manifest().to_json()
     assert '"schema": 1' in text and "phases" not in text
-    assert m.Manifest.from_json(text).layout("train") == make_manifest().state
+    assert Manifest.from_json(text).layout("train") == make_manifest().state
 
 
 @pytest.mark.parametrize(
@@ -114,10 +115,10 @@ def test_an_artifact_without_phases_stays_as_older_readers_know_it() -> None:
 )
 def test_phases_that_can_not_be_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ArtifactError, match=message):
-        m.Manifest.from_json(phased(**changes).to_json())
+        Manifest.from_json(phased(**changes).to_json())
 
 
 def test_older_schemas_have_no_phases() -> None:
     text = phased().to_json().replace('"schema": 2', '"schema": 1')
     with pytest.raises(ArtifactError, match="of schema 1 has a backbone and no phases"):
-        m.Manifest.from_json(seal(json.loads(text)))
+        Manifest.from_json(seal(json.loads(text)))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from effine.export.errors import ExportError
-from effine.runtime.manifest import MemoryInfo
+from effine.runtime.manifest_fields import MemoryInfo
 
 _SHORTEST = 16
 

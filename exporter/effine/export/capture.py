@@ -136,8 +136,9 @@ def _gradients(
         tensors = constants | params
         logits = _call(model, "forward", tensors, chosen, inputs[MASK])
         losses = model.task.loss(logits, inputs["labels"])
-        losses = _call(model, "penalised", tensors, losses, inputs[MASK])
-        return (losses * inputs["example_weight"]).sum() / inputs["weight_sum"].sum(), logits
+        weights = inputs["example_weight"]
+        losses = _call(model, "penalised", tensors, losses, inputs[MASK], weights)
+        return (losses * weights).sum() / inputs["weight_sum"].sum(), logits
 
     params = {name: inputs[name] for name in model.trainable()}
     grads, (loss, logits) = grad_and_value(loss_and_logits, has_aux=True)(params)

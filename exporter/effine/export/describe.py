@@ -12,7 +12,8 @@ from effine.export.model import Model
 from effine.export.optimizers import Optimizer
 from effine.export.phases import state_layout
 from effine.export.programs import Programs
-from effine.runtime import manifest as m
+from effine.runtime import manifest_fields as fields
+from effine.runtime.manifest import Manifest
 from effine.runtime.phases import TRAIN, Phase
 from effine.runtime.tasks import find_task
 
@@ -28,21 +29,21 @@ def describe(
     plan: Plan,
     seqs: Sequence[int],
     pair: bool,
-    frozen_head: m.FrozenHead | None,
-    tolerances: m.Tolerances,
-) -> m.Manifest:
+    frozen_head: fields.FrozenHead | None,
+    tolerances: fields.Tolerances,
+) -> Manifest:
     """The manifest without the list of files, which is added when they are written."""
     method, encoder, task = model.method, model.encoder, model.task
     recipe = task.recipe(method.recipe)
-    return m.Manifest.describe(
+    return Manifest.describe(
         effine=version("effine"),
         target=programs.target,
         torch=version("torch").split("+")[0],
         name=name,
-        method=m.MethodInfo(
+        method=fields.MethodInfo(
             method.name, dataclasses.asdict(method.options), method.first_layer, method.layers_below
         ),
-        backbone=m.BackboneInfo(
+        backbone=fields.BackboneInfo(
             backbone.name,
             encoder.architecture,
             encoder.depth,
@@ -51,18 +52,18 @@ def describe(
             plan.precision,
             backbone.sha256,
         ),
-        task=m.TaskInfo(
+        task=fields.TaskInfo(
             task.name, tuple(labels), task.spare, find_task(task.name).metrics[0], pair
         ),
-        tokens=m.TokensInfo(encoder.token_inputs, backbone.pad_id, max(seqs)),
-        optimizer=m.OptimizerInfo(
+        tokens=fields.TokensInfo(encoder.token_inputs, backbone.pad_id, max(seqs)),
+        optimizer=fields.OptimizerInfo(
             optimizer.name,
             optimizer.weight_decay,
             optimizer.clip_norm,
             optimizer.moments,
             optimizer.first_gradient_factor(),
         ),
-        recipe=m.Recipe(
+        recipe=fields.Recipe(
             recipe.piece_rate,
             recipe.head_rate,
             recipe.epochs,
@@ -70,7 +71,7 @@ def describe(
             recipe.warmup,
             plan.accumulate,
         ),
-        shapes=m.Shapes(plan.batch, tuple(seqs)),
+        shapes=fields.Shapes(plan.batch, tuple(seqs)),
         programs=programs.programs,
         state=state_layout(model, optimizer),
         phases=_phases(model),

@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 from effine.export.errors import ExportError
 
+Visitor = Callable[[nn.Module, Tensor, Tensor], None]
+
 MASKED = -1e9
 ALL_TOKENS = "none"
 """The pooling of tasks that need a vector for each token."""
@@ -331,9 +333,17 @@ class Encoder(nn.Module):
         """
         return [rows, *(after for after, _ in self._walk(rows, mask, start, stop))]
 
-    def finish(self, rows: Tensor, mask: Tensor, start: int) -> Tensor:
-        """Run the stages from `start` on over rows [B*S, d], and pool the tokens that are left."""
-        for after, left in self._walk(rows, mask, start, self.stages):
+    def finish(
+        self, rows: Tensor, mask: Tensor, start: int, visit: Visitor | None = None
+    ) -> Tensor:
+        """Run the stages from `start` on over rows [B*S, d], and pool the tokens that are left.
+
+        Args:
+            visit: called with each stage's module, the rows that it gets and their mask.
+        """
+        for stage, (after, left) in enumerate(self._walk(rows, mask, start, self.stages), start):
+            if visit is not None:
+                visit(self.stage(stage), rows, mask)
             rows, mask = after, left
         return self.pool(rows, mask)
 

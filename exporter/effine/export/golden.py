@@ -27,7 +27,7 @@ from effine.export.precision import FP32, Precision, emulated
 from effine.export.route import Route, turns
 from effine.export.tolerances import tolerances
 from effine.runtime.labels import batch_labels
-from effine.runtime.manifest import Tolerances
+from effine.runtime.manifest_fields import Tolerances
 from effine.runtime.replay import phase_prefix, within
 from effine.runtime.tokenize import Tokens, pad
 
@@ -208,7 +208,7 @@ def _train(model: Model, optimizer: Optimizer, batches: list[Arrays]) -> Arrays:
         inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
         features, logits = _forward(model, arrays)
         each = model.task.reference_loss(logits, inputs["labels"])
-        each = model.penalised(each, inputs[MASK])
+        each = model.penalised(each, inputs[MASK], inputs["example_weight"])
         loss = (each * inputs["example_weight"]).sum() / inputs["weight_sum"][0]
         torch_optimizer.zero_grad()
         loss.backward()

@@ -20,7 +20,7 @@ from effine.export.lowering.passes import run_passes
 from effine.export.model import Model
 from effine.export.optimizers import Optimizer
 from effine.export.phases import capture_all, state_tensors
-from effine.runtime.manifest import MemoryInfo
+from effine.runtime.manifest_fields import MemoryInfo
 
 _PROCESS = 11.7e6
 _FACTORS = {"activations": 0.97, "weights": 1.31, "state": 4.7, "features": 0.91}

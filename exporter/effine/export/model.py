@@ -56,9 +56,14 @@ class Model(nn.Module):
         """Logits [B, C], or [B, S, C] for tasks on tokens, from features and the mask [B, S]."""
         return self.head(self.method.represent(self.encoder, features, mask))
 
-    def penalised(self, losses: Tensor, mask: Tensor) -> Tensor:
-        """The examples' losses [B] with what the method adds to each, given the mask [B, S]."""
-        penalty = self.method.penalty(self.encoder, mask.shape[1])
+    def penalised(self, losses: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
+        """The examples' losses [B] with what the method adds to each after this forward pass.
+
+        Args:
+            mask: [B, S].
+            weights: of the examples, [B].
+        """
+        penalty = self.method.penalty(self.encoder, mask, weights)
         return losses if penalty is None else losses + penalty
 
     def learned(self) -> dict[str, nn.Parameter]:

@@ -21,7 +21,7 @@ from effine.export.capture import (
 )
 from effine.export.model import GROUPS, Model, group_of
 from effine.export.optimizers import Optimizer
-from effine.runtime.manifest import ProgramMethod, TensorSpec
+from effine.runtime.manifest_fields import ProgramMethod, TensorSpec
 from effine.runtime.phases import StateTensor, statistic_name
 
 KINDS = ("backbone", "train", "predict")

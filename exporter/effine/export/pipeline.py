@@ -111,6 +111,8 @@ def export(
     folder = _check_out(Path(out or f"{chosen.method}.effine"), force)
     check_target(chosen.target, chosen.backbone_precision, chosen.max_memory)
     method = make_method(chosen.method, chosen.options, chosen.first_layer)
+    if method.needs_whole_batch and (chosen.accumulate or 1) > 1:
+        raise ExportError("--accumulate: parts of a batch don't give load_balance; leave one out")
     optimizer = make_optimizer(chosen.optimizer, chosen.weight_decay, chosen.clip_norm)
     chosen = dataclasses.replace(chosen, pooling=_pooling(chosen))
     progress("loading the backbone")
@@ -210,7 +212,7 @@ def _plan(
     given = {
         "precision": chosen.backbone_precision or (None if method.freezes_layers else "fp32"),
         "batch": chosen.batch,
-        "accumulate": chosen.accumulate,
+        "accumulate": chosen.accumulate or (1 if method.needs_whole_batch else None),
         "first_layer": chosen.first_layer,
     }
     fixed = {name for name, value in given.items() if value is not None}

@@ -18,7 +18,7 @@ from effine.export.tasks import Task, find_task
 from effine.runtime.data import Source, as_examples, read_labels
 from effine.runtime.examples import Example
 from effine.runtime.labels import labels_of
-from effine.runtime.manifest import FrozenHead
+from effine.runtime.manifest_fields import FrozenHead
 from effine.runtime.tasks import Samples
 from effine.runtime.tasks import Task as RuntimeTask
 from effine.runtime.tasks import find_task as find_runtime_task

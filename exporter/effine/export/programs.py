@@ -18,7 +18,7 @@ from effine.export.model import Model
 from effine.export.optimizers import Optimizer
 from effine.export.phases import KINDS, capture_all, signature, state_layout
 from effine.export.precision import FP32, Precision, frozen_matrices, frozen_tables
-from effine.runtime.manifest import MemoryInfo, Program, ProgramMethod, TargetInfo
+from effine.runtime.manifest_fields import MemoryInfo, Program, ProgramMethod, TargetInfo
 from effine.runtime.phases import StateTensor
 
 

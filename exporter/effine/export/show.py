@@ -11,7 +11,8 @@ import click
 from tqdm import tqdm
 
 from effine.export.profile import Profile
-from effine.runtime.manifest import Manifest, TargetInfo
+from effine.runtime.manifest import Manifest
+from effine.runtime.manifest_fields import TargetInfo
 from effine.runtime.parity import ParityReport
 from effine.runtime.predictions import Prediction
 from effine.runtime.report import Report

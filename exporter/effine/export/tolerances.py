@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from effine.runtime.manifest import Tolerances
+from effine.runtime.manifest_fields import Tolerances
 from effine.runtime.parity import errors
 
 REASON = (

@@ -11,7 +11,9 @@ from typing import Self
 from effine.runtime.engines import WEIGHT_FILES, Arrays
 from effine.runtime.errors import ArtifactError, StateError
 from effine.runtime.files import AGAIN, plain_size, read_plain, sha256_of
-from effine.runtime.manifest import RESERVED_FILES, FileEntry, Manifest
+from effine.runtime.manifest import Manifest
+from effine.runtime.manifest_checks import RESERVED_FILES
+from effine.runtime.manifest_fields import FileEntry
 from effine.runtime.signing import PublicKey
 from effine.runtime.state import initial_state
 from effine.runtime.tensors import atomic_write, read_tensors

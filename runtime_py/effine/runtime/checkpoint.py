@@ -20,7 +20,8 @@ import numpy as np
 from effine.runtime.codec import Count, FormatError, Hash, Text, between, canonical, decode, parse
 from effine.runtime.engines import Arrays
 from effine.runtime.errors import CheckpointError, IncompatibleCheckpoint, StateError
-from effine.runtime.manifest import Manifest, state_id
+from effine.runtime.identity import state_id
+from effine.runtime.manifest import Manifest
 from effine.runtime.run import IMPLIED
 from effine.runtime.state import ordered
 from effine.runtime.tensors import read_tensors, write_tensors

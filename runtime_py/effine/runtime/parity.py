@@ -13,7 +13,7 @@ import numpy as np
 
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines import Arrays, Engine
-from effine.runtime.manifest import Tolerances
+from effine.runtime.manifest_fields import Tolerances
 from effine.runtime.replay import replay, within
 from effine.runtime.tensors import atomic_write
 

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from effine.runtime.manifest import FrozenHead
+from effine.runtime.manifest_fields import FrozenHead
 
 _FLAT = 0.98
 

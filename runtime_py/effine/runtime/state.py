@@ -8,7 +8,8 @@ import numpy as np
 
 from effine.runtime.engines import Arrays
 from effine.runtime.errors import StateError
-from effine.runtime.manifest import Manifest, ProgramMethod
+from effine.runtime.manifest import Manifest
+from effine.runtime.manifest_fields import ProgramMethod
 from effine.runtime.phases import StateTensor
 
 

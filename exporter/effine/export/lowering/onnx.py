@@ -21,7 +21,7 @@ from effine.export.lowering.onnx_operators import TYPES, Writer, write
 from effine.export.lowering.passes import run_passes
 from effine.export.lowering.target import FrozenWeights, Lowered
 from effine.runtime.engines import WEIGHT_FILES
-from effine.runtime.manifest import TargetInfo
+from effine.runtime.manifest_fields import TargetInfo
 
 OPSET = 20
 IR_VERSION = 9

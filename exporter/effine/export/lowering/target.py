@@ -12,7 +12,7 @@ from torch import Tensor
 from effine.export.capture import Captured
 from effine.export.errors import ExportError
 from effine.export.lowering.footprint import Footprint
-from effine.runtime.manifest import TargetInfo
+from effine.runtime.manifest_fields import TargetInfo
 
 TARGETS = ("xnnpack", "onnx")
 

@@ -34,7 +34,7 @@ from effine.export.lowering.quantise import DEQUANTISE, copies_of, quantise
 from effine.export.lowering.shortcuts import shortcuts
 from effine.export.lowering.target import FrozenWeights, Lowered
 from effine.runtime.engines import WEIGHT_FILES
-from effine.runtime.manifest import TargetInfo
+from effine.runtime.manifest_fields import TargetInfo
 
 WEIGHTS = "backbone"
 

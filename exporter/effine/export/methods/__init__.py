@@ -102,8 +102,18 @@ class Method:
         """How the state of one phase becomes that of another."""
         return ()
 
-    def penalty(self, encoder: Encoder, seq: int) -> Tensor | None:
-        """What the present phase adds to the loss of each example of `seq` tokens, a scalar."""
+    @property
+    def needs_whole_batch(self) -> bool:
+        """Whether the penalty isn't the sum of those of a batch's parts."""
+        return False
+
+    def penalty(self, encoder: Encoder, mask: Tensor, weights: Tensor) -> Tensor | None:
+        """What the present phase adds to the loss of each example, a scalar.
+
+        Args:
+            mask: of the batch that `represent` took last, [B, S].
+            weights: the examples' weights [B]; rows that only fill the batch have 0.
+        """
         return None
 
     def bounds(self, parameter: str) -> tuple[float, float] | None:

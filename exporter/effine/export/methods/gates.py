@@ -258,16 +258,22 @@ class Gates(Method):
         go = [Transition(sources, to, ("moment",)) for to, sources in others.items() if sources]
         return (*stay, *go)
 
-    def penalty(self, encoder: Encoder, seq: int) -> Tensor | None:
-        """The regulariser over the gates of all layers and the first `seq` ranks."""
+    @property
+    def needs_whole_batch(self) -> bool:
+        """As the pieces do."""
+        return self._pieces.needs_whole_batch
+
+    def penalty(self, encoder: Encoder, mask: Tensor, weights: Tensor) -> Tensor | None:
+        """The pieces' own, and the regulariser over all layers' gates up to the rank S."""
+        total = self._pieces.penalty(encoder, mask, weights)
         if not self._learns:
-            return None
-        total: Any = 0.0
+            return total
+        sums: Any = 0.0
         for layer, gate in encoder.gates.items():
-            values = gate.values[:seq]
+            values = gate.values[: mask.shape[1]]
             slope = self.options.bimodal + self.options.sparsity * (int(layer) + 1)
-            total = total + values * (slope - self.options.bimodal * values)
-        return total.sum()
+            sums = sums + values * (slope - self.options.bimodal * values)
+        return sums.sum() if total is None else total + sums.sum()
 
     def bounds(self, parameter: str) -> tuple[float, float] | None:
         """Gates stay from 0 to 1."""

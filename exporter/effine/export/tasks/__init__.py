@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from effine.export.errors import ExportError
 from effine.export.methods import Recipe
 from effine.runtime.examples import Example
-from effine.runtime.manifest import TaskInfo
+from effine.runtime.manifest_fields import TaskInfo
 from effine.runtime.tasks import find_task as find_runtime_task
 
 

@@ -11,7 +11,7 @@ from effine.runtime.errors import EngineError
 
 if TYPE_CHECKING:
     from effine.runtime.artifact import Artifact
-    from effine.runtime.manifest import ProgramMethod
+    from effine.runtime.manifest_fields import ProgramMethod
 
 Arrays = dict[str, np.ndarray]
 WEIGHT_FILES = {"xnnpack": "backbone.ptd", "onnx": "backbone.data"}

@@ -14,7 +14,7 @@ import torch
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines import WEIGHT_FILES, Arrays, ordered_inputs
 from effine.runtime.errors import EngineError
-from effine.runtime.manifest import Program as ProgramInfo
+from effine.runtime.manifest_fields import Program as ProgramInfo
 
 
 @contextmanager
