@@ -42,6 +42,7 @@ SETTING = {
     "paper": "far",
     "arm": None,
     "model": "tiny",
+    "precision": "fp32",
     "data": "things",
     "examples": 24,
     "max_test": None,
@@ -225,7 +226,9 @@ def test_the_page_says_what_is_reached_and_what_bounds_it(tmp_path: Path) -> Non
     out = ("--out", tmp_path / "B.md", "--plots", tmp_path / "plots")
     good("bench", "report", results, *out)
     page = (tmp_path / "B.md").read_text()
-    assert "### FAR (2205.01541)" in page and "tiny, things (24 examples), B=2, 1 thread" in page
+    assert (
+        "### FAR (2205.01541)" in page and "tiny fp32, things (24 examples), B=2, 1 thread" in page
+    )
     cells = {
         row[0]: row[1:]
         for line in page.splitlines()

@@ -16,6 +16,7 @@ from effine.export.bench.commands.options import (
     json_option,
     model_option,
     numbers_of,
+    precision_option,
     results_option,
     steps_option,
     warmup_option,
@@ -51,6 +52,7 @@ from effine.export.bench.commands.options import (
 @click.option(
     "--epochs", type=click.IntRange(1), help="Instead of 5 for READ and each recipe's own."
 )
+@precision_option
 @batch_option
 @steps_option
 @warmup_option

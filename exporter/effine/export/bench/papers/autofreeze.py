@@ -77,8 +77,7 @@ def notes(found: Findings) -> list[str]:
     lines = []
     for run in found.part("run", CACHED):
         frozen = [
-            f"epoch {decision['epoch']:.2f} {decision['phase']}"
-            for decision in _freezing(run["decisions"])
+            f"epoch {decision['epoch']:.2f} {decision['phase']}" for decision in _freezing(run)
         ]
         log = ", ".join(frozen) or "no layer froze"
         lines.append(f"- Freeze log, seed {run['setting']['seed']}: {log}. {run['cache']}")
@@ -144,16 +143,16 @@ def filling_updates(start: int, length: int, each: int) -> float:
 def _stretches(run: Record, total: int) -> Iterator[tuple[str, int, int]]:
     """Each phase with the updates before it and its own."""
     phase, start = next(iter(run["phases"])), 0
-    for decision in _freezing(run["decisions"]):
+    for decision in _freezing(run):
         yield phase, start, decision["update"] - start
         phase, start = decision["phase"], decision["update"]
     yield phase, start, total - start
 
 
-def _freezing(decisions: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _freezing(run: Record) -> Iterator[dict[str, Any]]:
     """The decisions that led to another phase."""
-    phase = "cut0"
-    for decision in decisions:
+    phase = next(iter(run["phases"]))
+    for decision in run["decisions"]:
         if decision["phase"] != phase:
             phase = decision["phase"]
             yield decision

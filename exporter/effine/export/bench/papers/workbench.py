@@ -22,6 +22,7 @@ from effine.export.bench.papers.work import dims_of, measure_rates, moved_bytes
 from effine.export.bench.subsets import draw, parts_of
 from effine.export.bench.timing import alternate, milliseconds, spread
 from effine.export.errors import ExportError
+from effine.export.methods import make_method
 from effine.export.parity import native_runner
 from effine.export.pipeline import export
 from effine.export.prepare import prepare
@@ -52,6 +53,7 @@ class Settings:
         epochs: instead of the paper's or the recipe's.
         steps, warmup: of the timed ones.
         random_bert: blocks and hidden size, such as 12x768, of a BERT with random weights.
+        backbone_precision: of frozen layers, where a method has some.
     """
 
     folder: Path
@@ -62,6 +64,7 @@ class Settings:
     epochs: int | None = None
     source: str = "minilm"
     random_bert: str = "12x768"
+    backbone_precision: str = "fp32"
     batch: int = 8
     threads: int = 1
     steps: int = 30
@@ -144,6 +147,7 @@ class Workbench:
             "part": part,
             "arm": arm,
             "model": Path(s.source).name,
+            "precision": s.backbone_precision,
             "data": s.folder.absolute().name,
             "examples": s.examples,
             "max_test": s.max_test,
@@ -158,7 +162,10 @@ class Workbench:
         """The arm's artifact for this data, exported unless it is there."""
         s = self.settings
         source = source or s.source
-        name = f"{s.folder.absolute().name}-{Path(source).name}-{arm.file}-b{s.batch}.effine"
+        freezes = make_method(arm.method, arm.options).freezes_layers
+        precision = s.backbone_precision if freezes else "fp32"
+        parts = (s.folder.absolute().name, Path(source).name, arm.file, f"b{s.batch}", precision)
+        name = f"{'-'.join(parts)}.effine"
         if (s.work / name).exists():
             return Artifact.open(s.work / name)
         s.work.mkdir(parents=True, exist_ok=True)
@@ -171,6 +178,7 @@ class Workbench:
             pooling=arm.pooling,
             seq=str(self.covering) if arm.seq == MOST else arm.seq,
             batch=s.batch,
+            backbone_precision=precision,
             out=s.work / name,
         )
 

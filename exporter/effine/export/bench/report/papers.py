@@ -52,8 +52,8 @@ def conditions(group: Findings) -> str:
     seeds = {r["setting"]["seed"] for r in group.records} - {None}
     epochs = f", {setting['epochs']} epochs" if setting["epochs"] else ""
     return (
-        f"{setting['model']}, {setting['data']} ({size}{epochs}), B={setting['batch']}, "
-        f"{threads(setting['threads'])}, seeds: {len(seeds)}"
+        f"{setting['model']} {setting['precision']}, {setting['data']} ({size}{epochs}), "
+        f"B={setting['batch']}, {threads(setting['threads'])}, seeds: {len(seeds)}"
     )
 
 
