@@ -8,7 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from effine.export.bench.rivals.network import as_tensors, descend, torch_optimizer
+from effine.export.bench.rivals.network import (
+    RivalNetwork,
+    as_tensors,
+    descend,
+    torch_optimizer,
+)
 from effine.export.capture import MASK
 from effine.export.model import Model
 from effine.runtime.artifact import Artifact
@@ -43,7 +48,9 @@ def train_eager(model: Model, artifact: Artifact, data: Dataset, settings: Setti
 
 
 @torch.no_grad()
-def predict_eager(model: Model, artifact: Artifact, data: Dataset) -> list[np.ndarray]:
+def predict_eager(
+    model: Model | RivalNetwork, artifact: Artifact, data: Dataset
+) -> list[np.ndarray]:
     """Logits of each sample, [C] or [L, C], computed in batches of similar length."""
     order = np.argsort(data.seqs, kind="stable")
     found: dict[int, np.ndarray] = {}
@@ -56,9 +63,13 @@ def predict_eager(model: Model, artifact: Artifact, data: Dataset) -> list[np.nd
     return [found[i][: len(tokens.ids)] for i, tokens in enumerate(data.tokens)]
 
 
-def _logits(model: Model, artifact: Artifact, data: Dataset, chosen: Sequence[int]) -> torch.Tensor:
+def _logits(
+    model: Model | RivalNetwork, artifact: Artifact, data: Dataset, chosen: Sequence[int]
+) -> torch.Tensor:
     samples = [data.tokens[index] for index in chosen]
     longest = max(len(sample.ids) for sample in samples)
     info = artifact.manifest.tokens
     tokens = as_tensors(pad(samples, len(samples), longest, info.pad_id, info.inputs))
+    if isinstance(model, RivalNetwork):
+        return model(tokens)
     return model(model.features(tokens), tokens[MASK])

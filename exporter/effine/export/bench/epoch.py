@@ -11,35 +11,55 @@ from typing import Any
 import numpy as np
 import torch
 
+from effine.export.bench.eager import predict_eager
 from effine.export.bench.rivals.network import (
-    RivalNetwork,
     as_tensors,
     descend,
-    reference_model,
+    rival_network,
     torch_optimizer,
 )
+from effine.export.methods import known_methods
+from effine.export.tasks import find_task as find_exported_task
 from effine.runtime.artifact import Artifact
 from effine.runtime.dataset import load_dataset
 from effine.runtime.examples import Example
 from effine.runtime.run import Progress
 from effine.runtime.schedule import rate
+from effine.runtime.tasks import find_task
 from effine.runtime.tokenize import pad
 from effine.runtime.trainer import Trainer
 
 
 class EagerEpochs:
-    """Trains the rival epoch by epoch; each batch is padded to its longest text."""
+    """Trains the rival epoch by epoch; each batch is padded to its longest text.
+
+    Args:
+        rival: `eager`, the artifact's method by its recipe, or `full`, every weight by the
+            recipe of full tuning.
+        seed: of the order of the examples.
+    """
 
     def __init__(
-        self, artifact: Artifact, source: str, examples: Sequence[Example], epochs: int
+        self,
+        artifact: Artifact,
+        source: str,
+        examples: Sequence[Example],
+        epochs: int,
+        *,
+        rival: str = "eager",
+        seed: int = 0,
     ) -> None:
         self._artifact = artifact
         self._examples = examples
-        self._rival = RivalNetwork(reference_model(artifact, source), source)
+        self._rival = rival_network(artifact, source, rival)
+        self._recipe: Any = artifact.manifest.recipe
+        if rival == "full":
+            task = find_exported_task(artifact.manifest.task.name)
+            self._recipe = task.recipe(known_methods()["full"].recipe)
         self._optimizer = torch_optimizer(
             self._rival.named_parameters(), artifact.manifest, fused=True
         )
-        self._random = np.random.default_rng(0)
+        self._random = np.random.default_rng(seed)
         self._total = epochs * -(-len(examples) // artifact.manifest.shapes.batch)
         self._update = 0
 
@@ -60,8 +80,20 @@ class EagerEpochs:
             self._update += 1
         return time.perf_counter() - start
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(p.numel() for p in self._rival.parameters() if p.requires_grad)
+
+    def evaluate(self, examples: Sequence[Example]) -> dict[str, float]:
+        """Metrics of the trained rival."""
+        task = self._artifact.manifest.task
+        data = load_dataset(self._artifact, examples, task.labels)
+        outputs = predict_eager(self._rival, self._artifact, data)
+        return find_task(task.name).evaluate(outputs, data, task.labels)
+
     def _rates(self) -> dict[str, float]:
-        recipe = self._artifact.manifest.recipe
+        recipe = self._recipe
         peaks = {"pieces": recipe.piece_rate, "head": recipe.head_rate}
         return {
             group: float(rate(recipe.schedule, peak, self._update, self._total, recipe.warmup))
@@ -92,19 +124,8 @@ def bench_epoch(
     """
     torch.set_num_threads(threads)
     rival = EagerEpochs(artifact, source, data.examples, epochs)
-    eager: list[float] = []
-    own: list[float] = []
     trainer = Trainer(artifact, threads=threads)
-    start = time.perf_counter()
-
-    def alternate(progress: Progress) -> None:
-        nonlocal start
-        if progress.metrics is not None:
-            own.append(time.perf_counter() - start)
-            eager.append(rival.run())
-            start = time.perf_counter()
-
-    trainer.fit(data.examples, epochs=epochs, callbacks=[alternate])
+    own, eager = alternate_epochs(trainer, rival, data.examples, epochs)
     ratios = [a / b for a, b in zip(own, eager, strict=True)]
     return {
         "data": data.name,
@@ -120,3 +141,22 @@ def bench_epoch(
         "first_ratio": ratios[0],
         "later_ratio": statistics.median(ratios[1:]) if ratios[1:] else None,
     }
+
+
+def alternate_epochs(
+    trainer: Trainer, rival: EagerEpochs, examples: Sequence[Example], epochs: int, seed: int = 0
+) -> tuple[list[float], list[float]]:
+    """Train both, an epoch of one after an epoch of the other; the seconds of each."""
+    own: list[float] = []
+    eager: list[float] = []
+    start = time.perf_counter()
+
+    def alternate(progress: Progress) -> None:
+        nonlocal start
+        if progress.metrics is not None:
+            own.append(time.perf_counter() - start)
+            eager.append(rival.run())
+            start = time.perf_counter()
+
+    trainer.fit(examples, epochs=epochs, seed=seed, callbacks=[alternate])
+    return own, eager

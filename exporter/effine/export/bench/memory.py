@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import re
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,13 +14,7 @@ import torch
 
 from effine.export.bench.process import forget_peak, peak_memory
 from effine.export.bench.rivals.case import full_batch
-from effine.export.bench.rivals.network import (
-    RivalNetwork,
-    descend,
-    head_model,
-    reference_model,
-    torch_optimizer,
-)
+from effine.export.bench.rivals.network import descend, rival_network, torch_optimizer
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines.native import Runner
 from effine.runtime.errors import EngineError
@@ -29,7 +24,9 @@ RIVALS = ("eager", "full")
 _STEPS = 3
 
 
-def bench_memory(artifact: Artifact, source: str, runner: Runner) -> dict[str, Any]:
+def bench_memory(
+    artifact: Artifact, source: str, runner: Runner, rivals: Sequence[str] = RIVALS
+) -> dict[str, Any]:
     """Peak memory of a few training steps at every shape.
 
     Args:
@@ -49,7 +46,7 @@ def bench_memory(artifact: Artifact, source: str, runner: Runner) -> dict[str, A
         "seqs": list(manifest.shapes.seqs),
         "peak": native_peak(artifact, runner),
         "predicted": manifest.memory.peak,
-        "rivals": {name: _in_fresh_process(artifact.path, source, name) for name in RIVALS},
+        "rivals": {name: _in_fresh_process(artifact.path, source, name) for name in rivals},
     }
 
 
@@ -96,7 +93,7 @@ def _growth(path: Path, source: str, rival: str) -> int:
     torch.set_num_threads(1)
     imported = forget_peak()
     artifact = Artifact.open(path)
-    network = _network(artifact, source, rival)
+    network = rival_network(artifact, source, rival)
     manifest = artifact.manifest
     optimizer = torch_optimizer(network.named_parameters(), manifest, fused=True)
     tokens, labels = full_batch(artifact, manifest.shapes.seqs[-1]).tensors()
@@ -105,9 +102,3 @@ def _growth(path: Path, source: str, rival: str) -> int:
         rates = {"pieces": manifest.recipe.piece_rate, "head": manifest.recipe.head_rate}
         descend(optimizer, network.loss(tokens, labels), rates, manifest.optimizer.clip_norm)
     return peak_memory() - imported
-
-
-def _network(artifact: Artifact, source: str, rival: str) -> RivalNetwork:
-    if rival == "full":
-        return RivalNetwork(head_model(artifact, source), source).requires_grad_()
-    return RivalNetwork(reference_model(artifact, source), source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from effine.export.bench.commands.export import export, memory, size
+from effine.export.bench.commands.papers import papers
 from effine.export.bench.commands.quality import quality
 from effine.export.bench.commands.report import report
 from effine.export.bench.commands.shapes import shapes
@@ -19,9 +20,10 @@ def bench() -> None:
     effine bench step --rivals eager,compile --results results.jsonl
     effine bench epoch --data train.jsonl
     effine bench quality --data snips/ --train-size 200
+    effine bench papers --paper read --data snips/
     effine bench report results.jsonl --out BENCHMARKS.md
     """
 
 
-for command in (step, epoch, shapes, scaling, size, memory, export, quality, report):
+for command in (step, epoch, shapes, scaling, size, memory, export, quality, papers, report):
     bench.add_command(command)

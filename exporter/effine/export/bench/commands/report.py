@@ -28,7 +28,7 @@ def report(results: tuple[Path, ...], out: Path, plots: Path, check: bool) -> No
     \b
     effine bench report docs/results/*.jsonl --out BENCHMARKS.md
     """
-    from effine.export.bench.report import outdated, write_page
+    from effine.export.bench.report.page import outdated, write_page
 
     for path in results:
         if not path.exists():

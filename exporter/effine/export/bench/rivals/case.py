@@ -17,8 +17,8 @@ from effine.export.bench.rivals.network import (
     RivalNetwork,
     as_tensors,
     check_rival,
-    head_model,
     reference_model,
+    rival_network,
 )
 from effine.export.model import Model
 from effine.runtime.artifact import Artifact
@@ -71,8 +71,7 @@ class Case:
 
     def full_network(self) -> RivalNetwork:
         """The transformers model under a new head; every weight trains."""
-        model = head_model(self.artifact, self.source)
-        return RivalNetwork(model, self.source).requires_grad_()
+        return rival_network(self.artifact, self.source, "full")
 
 
 @dataclass(frozen=True)

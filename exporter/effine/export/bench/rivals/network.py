@@ -147,6 +147,13 @@ def reference_model(artifact: Artifact, source: str, *, perturbed: bool = False)
     return model
 
 
+def rival_network(artifact: Artifact, source: str, rival: str) -> RivalNetwork:
+    """What `eager` trains, the artifact's method, or `full`: every weight under a new head."""
+    if rival == "full":
+        return RivalNetwork(head_model(artifact, source), source).requires_grad_()
+    return RivalNetwork(reference_model(artifact, source), source)
+
+
 def head_model(artifact: Artifact, source: str) -> Model:
     """The artifact's backbone under a new head, without any other piece."""
     return _model(artifact, source, make_method("head"))

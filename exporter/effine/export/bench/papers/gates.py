@@ -1,0 +1,186 @@
+"""Token gates: compute against score at each rung, beside dropping random and the last tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from effine.export.bench.own import predict_turn, program_turns
+from effine.export.bench.papers.figure import ACCURACY, Figure, Findings
+from effine.export.bench.papers.work import block_macs, dims_of, pass_macs
+from effine.export.bench.papers.workbench import MOST, Arm, Measurement, Workbench
+from effine.export.bench.records import Record
+from effine.export.bench.report.plots import Plot
+from effine.export.bench.rivals.case import full_batch
+from effine.runtime.policies.gates import counts, rungs
+
+NAME, TITLE = "gates", "Token gates (after 2102.09727) against full tuning"
+FULL, LEARNED = "full", "learned gates"
+ORDERS = {"attention": "attention", "random": "random", "first": "keep-first"}
+LADDER = "1.0,0.75,0.5,0.35"
+RUNGS = ("keep100", "keep75", "keep50", "keep35")
+_QUOTED = "none readable; PoWER-BERT, not this paper: 2.0x to 4.5x at 1 % loss"
+_DROPPED, _LOST, _SAVED = 0.30, 1.0, 0.25
+
+
+def _arm(order: str, rung: str) -> Arm:
+    options = {"learning": 0.0, "keep": LADDER, "order": order}
+    return Arm("gates", options, seq=MOST, phase=rung)
+
+
+ARMS = {
+    FULL: Arm("full", seq=MOST),
+    **{
+        f"{rung} {name}": _arm(order, rung)
+        for order, name in ORDERS.items()
+        for rung in RUNGS[0 if order == "attention" else 1 :]
+    },
+    LEARNED: Arm("gates", {"keep": LADDER}, seq=MOST),
+}
+
+
+def measurements(bench: Workbench) -> list[Measurement]:
+    """What rungs compute and how long they take, then whole trainings."""
+    return [
+        bench.measurement(NAME, "rungs", partial(_rungs, bench)),
+        *bench.runs(NAME, ARMS),
+        *bench.memory(NAME, {FULL: ARMS[FULL]}),
+    ]
+
+
+def figures(found: Findings) -> list[Figure]:
+    """Of the rung that drops least of those that drop 30 % of the real tokens."""
+    record = found.one("rungs")
+    rung = None if record is None else enough(record)
+    if record is None or rung is None:
+        return []
+    about, ms = record["rungs"][rung], record["ms"]
+    share = about["macs"] / record["full_macs"]
+    dropped = f"{rung}, {about['real_dropped']:.0%} of the real tokens dropped"
+    sides = {"own": found.side(f"{rung} {ORDERS['attention']}"), "base": found.side(FULL)}
+    made = [
+        Figure(
+            what=f"{dropped}: time of a {what} saved",
+            quoted=_QUOTED,
+            value=1 - ms[f"{rung} {part}"]["median"] / ms[f"{FULL} {part}"]["median"],
+            goal=_SAVED,
+            form=".1%",
+            bound=f"By multiplications, padding and ranking included, {1 - share:.1%} is saved.",
+            higher=True,
+            **sides,
+        )
+        for part, what in (("step", "training step"), ("predict", "prediction"))
+    ]
+    for order, name in ORDERS.items():
+        lost = found.lost(f"{rung} {name}", FULL)
+        if lost is not None:
+            made.append(
+                Figure(
+                    what=f"{dropped} by {name}: points lost against full",
+                    quoted=_QUOTED if order == "attention" else "-",
+                    value=lost,
+                    goal=_LOST if order == "attention" else None,
+                    form="+.2f",
+                    bound="Which of two scores is higher has no bound by arithmetic.",
+                    own=found.side(f"{rung} {name}"),
+                    base=found.side(FULL),
+                )
+            )
+    return made
+
+
+def enough(record: Record) -> str | None:
+    """The rung that drops least of those that drop at least 30 % of the real tokens."""
+    dropped = {rung: about["real_dropped"] for rung, about in record["rungs"].items()}
+    return min(
+        (r for r in dropped if dropped[r] >= _DROPPED), key=dropped.__getitem__, default=None
+    )
+
+
+def notes(found: Findings) -> list[str]:
+    """Each rung's compute and scores, and what was learned."""
+    record = found.one("rungs")
+    if record is None:
+        return []
+    lines = [
+        f"- Programs take {record['seq']} tokens, which holds {record['covered']:.1%} of the "
+        "texts; full tuning trains with the same."
+    ]
+    for rung, about in record["rungs"].items():
+        scores = [
+            f"{name} {100 * score:.2f}"
+            for name in ORDERS.values()
+            if (score := found.side(f"{rung} {name}").score) is not None
+        ]
+        lines.append(
+            f"- {rung}: {about['macs'] / record['full_macs']:.1%} of the multiplications, "
+            f"{about['real_dropped']:.1%} of the real tokens dropped, layers keep "
+            f"{', '.join(map(str, about['counts']))}; accuracy {', '.join(scores) or 'not run'}"
+        )
+    for run in found.part("run", LEARNED):
+        told = "; ".join(f"{d['reason']}: {d['phase']}" for d in run["decisions"])
+        score = f"accuracy {100 * run['scores'][ACCURACY]:.2f}"
+        lines.append(f"- {LEARNED}, seed {run['setting']['seed']}: {told or 'none'}; {score}")
+    return lines
+
+
+def plots(found: Findings) -> list[Plot]:
+    """Errors over the share of full's multiplications."""
+    record = found.one("rungs")
+    series = {}
+    for name in ORDERS.values() if record else ():
+        points = [
+            (about["macs"] / record["full_macs"], 100 * (1 - score))
+            for rung, about in record["rungs"].items()
+            if (score := found.side(f"{rung} {name}").score) is not None
+        ]
+        if points:
+            series[name] = points
+    if not series:
+        return []
+    title = "Token gates: errors over compute"
+    return [Plot("gates-rungs", "lines", title, "share of full's MACs", "errors, %", series)]
+
+
+def real_dropped(lengths: Sequence[int], kept: Sequence[int], seq: int) -> float:
+    """The share of real tokens that layers don't hand on, mean over layers and texts.
+
+    Args:
+        lengths: tokens of each text; padding is dropped first.
+        kept: tokens that each layer keeps of `seq`.
+    """
+    real = [min(length, seq) for length in lengths]
+    left = sum(min(length, count) for length in real for count in kept)
+    return 1 - left / (len(kept) * sum(real))
+
+
+def _rungs(bench: Workbench) -> dict[str, Any]:
+    """Counts, multiplications, and steps and predictions on a full batch in turn."""
+    full, gated = bench.artifact(ARMS[FULL]), bench.artifact(_arm("attention", RUNGS[0]))
+    seq = full.manifest.shapes.seqs[-1]
+    dims, batch = dims_of(bench.settings.source), full_batch(full, seq)
+    turns = {
+        f"{FULL} step": program_turns(full, batch, {})["step"],
+        f"{FULL} predict": predict_turn(full, batch),
+    }
+    about = {}
+    for rung, shares in rungs(LADDER, dims.depth).items():
+        turns[f"{rung} step"] = program_turns(gated, batch, {}, rung)["step"]
+        turns[f"{rung} predict"] = predict_turn(gated, batch, rung)
+        kept = counts(shares, seq)
+        about[rung] = {
+            "counts": kept,
+            "macs": pass_macs(dims, kept, seq),
+            "real_dropped": real_dropped(bench.lengths, kept, seq),
+        }
+    return {
+        "dims": asdict(dims),
+        "seq": seq,
+        "covered": sum(length <= seq for length in bench.lengths) / len(bench.lengths),
+        "full_macs": dims.depth * block_macs(dims, seq),
+        "rungs": about,
+        "steps": bench.settings.steps,
+        "ms": bench.times(turns),
+    }
