@@ -102,7 +102,7 @@ def pack(
                 replace_folder(copy, folder / FOLDER)
             size = sum(path.stat().st_size for path in scratch.rglob("*") if path.is_file())
     except OSError as error:
-        place = error.filename or (folders or [archive])[0]
+        place = error.filename or [*folders, archive][0]
         raise ExportError(f"{place}: can't be written: {error.strerror or error}") from error
     written = (*(folder / FOLDER for folder in folders), *([archive] if archive else []))
     return Packed(info, written, size, _saved(opened))
