@@ -28,7 +28,7 @@ test: setup
 # Parity of every method, task, backbone and target; goes on where it was interrupted and writes
 # docs/matrix.md. FILTER="--methods far --targets onnx" takes a part of it.
 matrix: setup
-	PYTHONPATH=tests $(BIN)/python -m matrix $(FILTER)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONPATH=tests $(BIN)/python -m matrix $(FILTER)
 
 # Tests that make test leaves out.
 test-more: setup

@@ -80,7 +80,8 @@ def case_of(record: dict[str, Any]) -> Case:
 
 
 class Isolated:
-    """Judges in a process of its own, which is replaced if it dies; to be closed by `with`.
+    """Judges in a process of its own, which is replaced if it dies and now and then, as engines
+    keep what they have loaded; to be closed by `with`.
 
     Args:
         judge: what the process runs; it must be importable.
@@ -89,6 +90,7 @@ class Isolated:
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
         self._pool: ProcessPoolExecutor | None = None
+        self._left = 0
 
     def __enter__(self) -> Isolated:
         return self
@@ -98,9 +100,11 @@ class Isolated:
 
     def __call__(self, case: Case, model: Path) -> Outcome:
         """What the combination gives; a process that died is a failure."""
-        if self._pool is None:
-            spawn = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(1, spawn, quiet, max_tasks_per_child=_CASES_A_PROCESS)
+        if self._pool is None or self._left == 0:
+            self._close()
+            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), quiet)
+            self._left = _CASES_A_PROCESS
+        self._left -= 1
         try:
             return self._pool.submit(self._judge, case, model).result()
         except BrokenProcessPool:
