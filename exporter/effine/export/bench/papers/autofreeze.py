@@ -46,7 +46,7 @@ def figures(found: Findings) -> list[Figure]:
             continue
         pairs = found.pairs(arm, FULL)
         most = statistics.mean(most_speedup(own, full, machine) for own, full in pairs)
-        sides = {"own": found.side(arm), "base": found.side(FULL)}
+        sides: dict[str, Any] = {"own": found.side(arm), "base": found.side(FULL)}
         made += [
             Figure(
                 what=f"{arm}: times as fast as full",

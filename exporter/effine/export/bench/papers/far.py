@@ -30,7 +30,7 @@ _TIMES = {
     FAR40: (0.83, "454 of 544 s on a Xavier NX, so 0.83 (C)"),
     NO_FFN: (0.57, "32.59 of 56.87 min, so 0.57 (S)"),
 }
-_LOST = {
+_LOST: dict[str, tuple[float | None, str]] = {
     FAR10: (1.1, "1.13 % on average (C)"),
     FAR40: (0.74, "0.74 % on average (C)"),
     RANDOM: (None, "0.1 to 0.8 more than FAR10 (C)"),
@@ -107,7 +107,7 @@ def _savings(found: Findings, record: Record, arm: str) -> list[Figure]:
         f"{work.moved / whole.moved:.2f} of the bytes; at this machine's rates that saves "
         f"{allowed:.1f} of {full:.1f} ms, a ratio of {1 - allowed / full:.2f}."
     )
-    sides = {"own": found.side(arm), "base": found.side(FULL)}
+    sides: dict[str, Any] = {"own": found.side(arm), "base": found.side(FULL)}
     return [
         Figure(
             f"{arm}: time of a step over full's", quoted, own / full, goal, ".3f", bound, **sides

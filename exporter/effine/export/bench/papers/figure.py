@@ -117,7 +117,7 @@ def side_of(runs: Sequence[Mapping[str, Any]], memory: Mapping[str, Any] | None)
     seconds = [second for run in runs for second in run["epoch_s"]]
     return Side(
         statistics.mean(seconds) if seconds else None,
-        memory and memory["peak"],
+        None if memory is None else memory["peak"],
         statistics.mean(run["scores"][ACCURACY] for run in runs) if runs else None,
     )
 

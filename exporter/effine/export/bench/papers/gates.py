@@ -59,7 +59,10 @@ def figures(found: Findings) -> list[Figure]:
     about, ms = record["rungs"][rung], record["ms"]
     share = about["macs"] / record["full_macs"]
     dropped = f"{rung}, {about['real_dropped']:.0%} of the real tokens dropped"
-    sides = {"own": found.side(f"{rung} {ORDERS['attention']}"), "base": found.side(FULL)}
+    sides: dict[str, Any] = {
+        "own": found.side(f"{rung} {ORDERS['attention']}"),
+        "base": found.side(FULL),
+    }
     made = [
         Figure(
             what=f"{dropped}: time of a {what} saved",
