@@ -22,10 +22,10 @@ def papers_body(records: Sequence[Record]) -> str:
         "The papers' figures: (C) from the authors' code, abstract or tables, (S) from other "
         "sources. effine's are measured on its own programs. What is to be reached is the paper's "
         "figure, or a goal of effine's own where that is of something else. Cells with two values "
-        "have effine's first and then what it is compared with. Accuracy in points of 100, mean over seeds; "
-        "peak memory is that of the native runner while it trains, for PyTorch its growth over "
-        "its imports. Multiplications and bytes give bounds at rates measured beside: products "
-        "and copies in PyTorch."
+        "have effine's first and then what it is compared with. Accuracy in points of 100, mean "
+        "over seeds; peak memory is that of the native runner while it trains, for PyTorch its "
+        "growth over its imports. Bounds follow from multiplications and bytes, counted from "
+        "shapes and layouts, at rates measured beside: products and copies in PyTorch, fp32."
     ]
     for name, groups in findings(records).items():
         paper = PAPERS[name]
