@@ -132,8 +132,10 @@ def notes(found: Findings) -> list[str]:
 def plots(found: Findings) -> list[Plot]:
     """Errors over the share of full's multiplications."""
     record = found.one("rungs")
+    if record is None:
+        return []
     series = {}
-    for name in ORDERS.values() if record else ():
+    for name in ORDERS.values():
         points = [
             (about["macs"] / record["full_macs"], 100 * (1 - score))
             for rung, about in record["rungs"].items()

@@ -100,6 +100,7 @@ class Arm:
 
     Args:
         seq: as in an export, or `MOST` for one length that covers 95 % of the texts.
+        phase: where training starts and, without a policy, stays.
         cache: whether features may be cached.
     """
 
@@ -150,7 +151,7 @@ class Workbench:
     ) -> Measurement:
         """A measurement under these settings, some of which it may have changed."""
         s = self.settings
-        setting = {
+        setting: dict[str, Any] = {
             "paper": paper,
             "part": part,
             "arm": arm,
@@ -242,7 +243,11 @@ class Workbench:
             if progress.metrics is not None:
                 ends.append(time.perf_counter())
 
-        settings = {"seed": seed, "epochs": self.settings.epochs, "phase": arm.phase}
+        settings: dict[str, Any] = {
+            "seed": seed,
+            "epochs": self.settings.epochs,
+            "phase": arm.phase,
+        }
         report = trainer.fit(train, callbacks=[mark], **settings)
         return {
             **about(artifact),
