@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from effine.export.bench.own import program_turns
-from effine.export.bench.papers.figure import Figure, Findings, dims_in, rates_in
+from effine.export.bench.papers.figure import Figure, Findings, dims_in, points_lost, rates_in
 from effine.export.bench.papers.work import Work, moved_bytes, step_macs
 from effine.export.bench.papers.workbench import Arm, Measurement, Workbench
 from effine.export.bench.records import Record
@@ -50,25 +50,13 @@ def measurements(bench: Workbench) -> list[Measurement]:
 
 def figures(found: Findings) -> list[Figure]:
     """Time and bytes over full's, the share of the possible saving, points lost."""
-    record, made = found.one("step"), []
+    record = found.one("step")
+    made: list[Figure] = []
     if record is not None:
         for arm in _TIMES:
             made += _savings(found, record, arm)
     for arm, (goal, quoted) in _LOST.items():
-        lost = found.lost(arm, FULL)
-        if lost is not None:
-            made.append(
-                Figure(
-                    what=f"{arm}: points lost against full",
-                    quoted=quoted,
-                    value=lost,
-                    goal=goal,
-                    form="+.2f",
-                    bound="Which of two scores is higher has no bound by arithmetic.",
-                    own=found.side(arm),
-                    base=found.side(FULL),
-                )
-            )
+        made += points_lost(found, arm, arm, FULL, quoted, goal)
     return made
 
 

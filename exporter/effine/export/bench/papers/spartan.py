@@ -8,7 +8,14 @@ from typing import Any
 import torch
 
 from effine.export.bench.own import predict_turn
-from effine.export.bench.papers.figure import Figure, Findings, dims_in, phase_in, rates_in
+from effine.export.bench.papers.figure import (
+    Figure,
+    Findings,
+    dims_in,
+    phase_in,
+    points_lost,
+    rates_in,
+)
 from effine.export.bench.papers.work import Dims, Work, block_macs, crossed_macs
 from effine.export.bench.papers.workbench import Arm, Measurement, Workbench
 from effine.export.bench.records import Record
@@ -90,13 +97,13 @@ def _throughput(found: Findings) -> list[Figure]:
 
 
 def _few_shot(found: Findings) -> list[Figure]:
-    record, made = found.one("predict"), []
+    record = found.one("predict")
+    made: list[Figure] = []
     for arm in ADAPTERS:
-        faster, lost = found.speedup(SPARTAN, arm), found.lost(SPARTAN, arm)
-        if record is None or faster is None or lost is None:
+        faster = found.speedup(SPARTAN, arm)
+        if record is None or faster is None:
             continue
         own, theirs = (_step_seconds(found, record, name) for name in (SPARTAN, arm))
-        sides: dict[str, Any] = {"own": found.side(SPARTAN), "base": found.side(arm)}
         made += [
             Figure(
                 what=f"training with few examples, time saved against {arm}",
@@ -107,17 +114,10 @@ def _few_shot(found: Findings) -> list[Figure]:
                 bound=f"By multiplications and bytes moved, steps save {1 - own / theirs:+.1%}: "
                 "gradients cross every block above the first memory as they do with adapters.",
                 higher=True,
-                **sides,
+                own=found.side(SPARTAN),
+                base=found.side(arm),
             ),
-            Figure(
-                what=f"training with few examples, points lost against {arm}",
-                quoted="within 0.9 (C, abstract)",
-                value=lost,
-                goal=_LOST,
-                form="+.2f",
-                bound="Which of two scores is higher has no bound by arithmetic.",
-                **sides,
-            ),
+            *points_lost(found, "few examples", SPARTAN, arm, "within 0.9 (C, abstract)", _LOST),
         ]
     return made
 
