@@ -11,10 +11,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from artifacts import intents
-from commands import good, refused, write
+from commands import good, refused, run, write
 from eager import GraphEngine, Graphs, eager_artifact
 from effine.export.bench import own as own_module
-from effine.export.bench.papers import PAPERS, read, workbench
+from effine.export.bench.papers import PAPERS, workbench
 from effine.export.bench.papers.autofreeze import filling_updates, most_speedup
 from effine.export.bench.papers.far import allowed_ms
 from effine.export.bench.papers.gates import enough, real_dropped
@@ -38,6 +38,14 @@ from tiny_artifact import make_manifest
 DIMS = Dims(hidden=2, ffn=3, depth=4)
 WEIGHTS, SCORES = 4 * 5 * 4 + 2 * 5 * 6, 2 * 25 * 2
 BLOCK = WEIGHTS + SCORES
+QUICK = ("spartan", "autofreeze")
+PARTS = {
+    "read": {"epochs", "depth"},
+    "spartan": {"predict", "run"},
+    "far": {"step", "run"},
+    "autofreeze": {"machine", "run"},
+    "gates": {"rungs", "run"},
+}
 SETTING = {
     "paper": "far",
     "arm": None,
@@ -81,8 +89,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workbench, "export", export)
     for module in (own_module, trainer_module):
         monkeypatch.setattr(module, "make_engine", engine)
-    for module in (workbench, read):
-        monkeypatch.setattr(module, "native_runner", no_runner)
+    monkeypatch.setattr(workbench, "native_runner", no_runner)
 
 
 def papers(folder: Path, model: Path, name: str, *more: object) -> tuple[object, ...]:
@@ -93,15 +100,34 @@ def papers(folder: Path, model: Path, name: str, *more: object) -> tuple[object,
 
 
 @pytest.mark.usefixtures("captured")
-@pytest.mark.parametrize("name", list(PAPERS))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.matrix) for name in PARTS],
+)
 def test_a_paper_is_measured_once(tiny: dict[str, Path], folder: Path, name: str) -> None:
     results = folder.parent / "papers.jsonl"
     call = papers(folder, tiny["bert-shallow"], name)
-    rows = json.loads(good(*call))
-    assert rows and {row["paper"] for row in rows} == {name}
+    measured = run(*call)
+    assert measured.exit_code == 0, (measured.output, measured.exception)
+    assert "not measured: no compiler" in measured.stderr
+    rows = json.loads(measured.stdout)
+    assert {row["paper"] for row in rows} == ({name} if name != "gates" else set())
     written = results.read_bytes()
+    records = [json.loads(line) for line in written.splitlines()]
+    assert {record["setting"]["part"] for record in records} == PARTS[name]
+    assert str(folder.parent) not in records[0]["command"]
     assert json.loads(good(*call)) == rows
     assert results.read_bytes() == written
+
+    page = folder.parent / "B.md"
+    good("bench", "report", results, "--out", page, "--plots", folder.parent / "plots")
+    assert f"### {PAPERS[name].title}" in page.read_text()
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("name", list(PARTS))
+def test_a_paper_on_lowered_programs(tiny: dict[str, Path], folder: Path, name: str) -> None:
+    good(*papers(folder, tiny["bert-shallow"], name))
 
 
 def test_wrong_settings_are_refused_before_anything_runs(folder: Path, tmp_path: Path) -> None:

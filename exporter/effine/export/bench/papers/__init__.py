@@ -19,8 +19,8 @@ from effine.export.bench.papers.workbench import Measurement, Settings, Workbenc
 from effine.export.bench.records import Record, append_record, load_average, read_records, stamped
 from effine.export.bench.report.plots import Plot
 from effine.export.bench.report.text import newest
+from effine.export.bench.rivals.case import Unavailable
 from effine.export.errors import ExportError
-from effine.runtime.errors import EngineError
 
 KIND = "paper"
 _OF_A_RUN = ("part", "arm", "seed")
@@ -88,8 +88,8 @@ def run_papers(
             what = " ".join(str(setting[key]) for key in _OF_A_RUN if setting[key] is not None)
             try:
                 measured = measurement.measure()
-            except EngineError as error:
-                notice(f"{name} {what}: not measured: {error}")
+            except Unavailable as reason:
+                notice(f"{name} {what}: not measured: {reason}")
                 continue
             record = {"setting": setting, **measured}
             append_record(results, stamped(KIND, command, load, record))

@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from effine.export.bench.papers.figure import Figure, Findings, dims_in, phase_in, rates_in
+from effine.export.bench.papers.figure import (
+    Figure,
+    Findings,
+    dims_in,
+    phase_in,
+    points_lost,
+    rates_in,
+)
 from effine.export.bench.papers.work import Work, block_macs, step_macs
 from effine.export.bench.papers.workbench import Arm, Measurement, Workbench
 from effine.export.bench.records import Record
@@ -38,15 +45,13 @@ def measurements(bench: Workbench) -> list[Measurement]:
 
 def figures(found: Findings) -> list[Figure]:
     """How often the training is faster, and points lost."""
-    made = []
+    made: list[Figure] = []
     for arm, (goal, quoted) in _CLAIMS.items():
-        speedup, lost = found.speedup(arm, FULL), found.lost(arm, FULL)
-        machine = found.one("machine")
-        if speedup is None or lost is None or machine is None:
+        speedup, machine = found.speedup(arm, FULL), found.one("machine")
+        if speedup is None or machine is None:
             continue
         pairs = found.pairs(arm, FULL)
         most = statistics.mean(most_speedup(own, full, machine) for own, full in pairs)
-        sides = {"own": found.side(arm), "base": found.side(FULL)}
         made += [
             Figure(
                 what=f"{arm}: times as fast as full",
@@ -57,17 +62,10 @@ def figures(found: Findings) -> list[Figure]:
                 bound=f"By multiplications and bytes moved, what the freeze log below left out "
                 f"allows {most:.2f}.",
                 higher=True,
-                **sides,
+                own=found.side(arm),
+                base=found.side(FULL),
             ),
-            Figure(
-                what=f"{arm}: points lost against full",
-                quoted="-0.13 to 0.08 (C, code's README)",
-                value=lost,
-                goal=_LOST,
-                form="+.2f",
-                bound="Which of two scores is higher has no bound by arithmetic.",
-                **sides,
-            ),
+            *points_lost(found, arm, arm, FULL, "-0.13 to 0.08 (C, code's README)", _LOST),
         ]
     return made
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from effine.export.bench.own import program_turns
-from effine.export.bench.papers.figure import Figure, Findings, dims_in, rates_in
+from effine.export.bench.papers.figure import Figure, Findings, dims_in, points_lost, rates_in
 from effine.export.bench.papers.work import Work, moved_bytes, step_macs
 from effine.export.bench.papers.workbench import Arm, Measurement, Workbench
 from effine.export.bench.records import Record
@@ -30,7 +30,7 @@ _TIMES = {
     FAR40: (0.83, "454 of 544 s on a Xavier NX, so 0.83 (C)"),
     NO_FFN: (0.57, "32.59 of 56.87 min, so 0.57 (S)"),
 }
-_LOST = {
+_LOST: dict[str, tuple[float | None, str]] = {
     FAR10: (1.1, "1.13 % on average (C)"),
     FAR40: (0.74, "0.74 % on average (C)"),
     RANDOM: (None, "0.1 to 0.8 more than FAR10 (C)"),
@@ -50,25 +50,13 @@ def measurements(bench: Workbench) -> list[Measurement]:
 
 def figures(found: Findings) -> list[Figure]:
     """Time and bytes over full's, the share of the possible saving, points lost."""
-    record, made = found.one("step"), []
+    record = found.one("step")
+    made: list[Figure] = []
     if record is not None:
         for arm in _TIMES:
             made += _savings(found, record, arm)
     for arm, (goal, quoted) in _LOST.items():
-        lost = found.lost(arm, FULL)
-        if lost is not None:
-            made.append(
-                Figure(
-                    what=f"{arm}: points lost against full",
-                    quoted=quoted,
-                    value=lost,
-                    goal=goal,
-                    form="+.2f",
-                    bound="Which of two scores is higher has no bound by arithmetic.",
-                    own=found.side(arm),
-                    base=found.side(FULL),
-                )
-            )
+        made += points_lost(found, arm, arm, FULL, quoted, goal)
     return made
 
 
@@ -107,7 +95,7 @@ def _savings(found: Findings, record: Record, arm: str) -> list[Figure]:
         f"{work.moved / whole.moved:.2f} of the bytes; at this machine's rates that saves "
         f"{allowed:.1f} of {full:.1f} ms, a ratio of {1 - allowed / full:.2f}."
     )
-    sides = {"own": found.side(arm), "base": found.side(FULL)}
+    sides: dict[str, Any] = {"own": found.side(arm), "base": found.side(FULL)}
     return [
         Figure(
             f"{arm}: time of a step over full's", quoted, own / full, goal, ".3f", bound, **sides

@@ -112,12 +112,33 @@ class Findings:
         return statistics.mean(found) if found else None
 
 
+def points_lost(
+    found: Findings, what: str, arm: str, base: str, quoted: str = "-", goal: float | None = None
+) -> list[Figure]:
+    """The points that an arm scores less than another; nothing without runs of both."""
+    lost = found.lost(arm, base)
+    if lost is None:
+        return []
+    return [
+        Figure(
+            what=f"{what}: points lost against {base}",
+            quoted=quoted,
+            value=lost,
+            goal=goal,
+            form="+.2f",
+            bound="Which of two scores is higher has no bound by arithmetic.",
+            own=found.side(arm),
+            base=found.side(base),
+        )
+    ]
+
+
 def side_of(runs: Sequence[Mapping[str, Any]], memory: Mapping[str, Any] | None) -> Side:
     """What runs took and reached, and the peak of a training."""
     seconds = [second for run in runs for second in run["epoch_s"]]
     return Side(
         statistics.mean(seconds) if seconds else None,
-        memory and memory["peak"],
+        None if memory is None else memory["peak"],
         statistics.mean(run["scores"][ACCURACY] for run in runs) if runs else None,
     )
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from effine.export.bench.own import predict_turn, program_turns
-from effine.export.bench.papers.figure import ACCURACY, Figure, Findings
+from effine.export.bench.papers.figure import ACCURACY, Figure, Findings, points_lost
 from effine.export.bench.papers.work import block_macs, dims_of, pass_macs
 from effine.export.bench.papers.workbench import MOST, Arm, Measurement, Workbench
 from effine.export.bench.records import Record
@@ -59,7 +59,10 @@ def figures(found: Findings) -> list[Figure]:
     about, ms = record["rungs"][rung], record["ms"]
     share = about["macs"] / record["full_macs"]
     dropped = f"{rung}, {about['real_dropped']:.0%} of the real tokens dropped"
-    sides = {"own": found.side(f"{rung} {ORDERS['attention']}"), "base": found.side(FULL)}
+    sides: dict[str, Any] = {
+        "own": found.side(f"{rung} {ORDERS['attention']}"),
+        "base": found.side(FULL),
+    }
     made = [
         Figure(
             what=f"{dropped}: time of a {what} saved",
@@ -67,27 +70,17 @@ def figures(found: Findings) -> list[Figure]:
             value=1 - ms[f"{rung} {part}"]["median"] / ms[f"{FULL} {part}"]["median"],
             goal=_SAVED,
             form=".1%",
-            bound=f"By multiplications, padding and ranking included, {1 - share:.1%} is saved.",
+            bound=f"By multiplications, those of ranking left out, {1 - share:.1%} is saved at "
+            "most; gradients and optimizer move the same bytes.",
             higher=True,
             **sides,
         )
         for part, what in (("step", "training step"), ("predict", "prediction"))
     ]
     for order, name in ORDERS.items():
-        lost = found.lost(f"{rung} {name}", FULL)
-        if lost is not None:
-            made.append(
-                Figure(
-                    what=f"{dropped} by {name}: points lost against full",
-                    quoted=_QUOTED if order == "attention" else "-",
-                    value=lost,
-                    goal=_LOST if order == "attention" else None,
-                    form="+.2f",
-                    bound="Which of two scores is higher has no bound by arithmetic.",
-                    own=found.side(f"{rung} {name}"),
-                    base=found.side(FULL),
-                )
-            )
+        quoted, goal = (_QUOTED, _LOST) if order == "attention" else ("-", None)
+        what, arm = f"{dropped}, {name}", f"{rung} {name}"
+        made += points_lost(found, what, arm, FULL, quoted, goal)
     return made
 
 
@@ -129,8 +122,10 @@ def notes(found: Findings) -> list[str]:
 def plots(found: Findings) -> list[Plot]:
     """Errors over the share of full's multiplications."""
     record = found.one("rungs")
+    if record is None:
+        return []
     series = {}
-    for name in ORDERS.values() if record else ():
+    for name in ORDERS.values():
         points = [
             (about["macs"] / record["full_macs"], 100 * (1 - score))
             for rung, about in record["rungs"].items()

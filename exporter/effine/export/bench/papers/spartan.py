@@ -8,9 +8,16 @@ from typing import Any
 import torch
 
 from effine.export.bench.own import predict_turn
-from effine.export.bench.papers.figure import Figure, Findings, dims_in, phase_in, rates_in
+from effine.export.bench.papers.figure import (
+    Figure,
+    Findings,
+    dims_in,
+    phase_in,
+    points_lost,
+    rates_in,
+)
 from effine.export.bench.papers.work import Dims, Work, block_macs, crossed_macs
-from effine.export.bench.papers.workbench import Arm, Measurement, Workbench, about
+from effine.export.bench.papers.workbench import Arm, Measurement, Workbench
 from effine.export.bench.records import Record
 from effine.export.bench.report.plots import Plot
 from effine.export.bench.rivals.case import full_batch, make_case, timed
@@ -90,13 +97,13 @@ def _throughput(found: Findings) -> list[Figure]:
 
 
 def _few_shot(found: Findings) -> list[Figure]:
-    record, made = found.one("predict"), []
+    record = found.one("predict")
+    made: list[Figure] = []
     for arm in ADAPTERS:
-        faster, lost = found.speedup(SPARTAN, arm), found.lost(SPARTAN, arm)
-        if record is None or faster is None or lost is None:
+        faster = found.speedup(SPARTAN, arm)
+        if record is None or faster is None:
             continue
         own, theirs = (_step_seconds(found, record, name) for name in (SPARTAN, arm))
-        sides = {"own": found.side(SPARTAN), "base": found.side(arm)}
         made += [
             Figure(
                 what=f"training with few examples, time saved against {arm}",
@@ -107,17 +114,10 @@ def _few_shot(found: Findings) -> list[Figure]:
                 bound=f"By multiplications and bytes moved, steps save {1 - own / theirs:+.1%}: "
                 "gradients cross every block above the first memory as they do with adapters.",
                 higher=True,
-                **sides,
+                own=found.side(SPARTAN),
+                base=found.side(arm),
             ),
-            Figure(
-                what=f"training with few examples, points lost against {arm}",
-                quoted="within 0.9 (C, abstract)",
-                value=lost,
-                goal=_LOST,
-                form="+.2f",
-                bound="Which of two scores is higher has no bound by arithmetic.",
-                **sides,
-            ),
+            *points_lost(found, "few examples", SPARTAN, arm, "within 0.9 (C, abstract)", _LOST),
         ]
     return made
 
@@ -134,16 +134,16 @@ def _step_seconds(found: Findings, record: Record, arm: str) -> float:
 
 def _predict(bench: Workbench) -> dict[str, Any]:
     """Predictions of a full batch at the longest length, by the programs and in eager."""
-    turns, pieces, seqs = {}, {}, []
+    turns, pieces, seq = {}, {}, 0
     for name, arm in ARMS.items():
         artifact = bench.artifact(arm)
-        seqs = about(artifact)["seqs"]
-        batch = full_batch(artifact, seqs[-1])
+        seq = artifact.manifest.shapes.seqs[-1]
+        batch = full_batch(artifact, seq)
         turns[name] = predict_turn(artifact, batch)
         pieces[name] = dict(artifact.manifest.method_info.options)
         if name != HOULSBY:
             network = make_case(artifact, bench.settings.source, bench.settings.threads).network()
             tokens, _ = batch.tensors()
             turns[name + EAGER] = timed(torch.no_grad()(partial(network, tokens)))
-    known = bench.machine(bench.settings.batch * seqs[-1])
-    return {**known, "seq": seqs[-1], "pieces": pieces, "ms": bench.times(turns)}
+    known = bench.machine(bench.settings.batch * seq)
+    return {**known, "seq": seq, "pieces": pieces, "ms": bench.times(turns)}

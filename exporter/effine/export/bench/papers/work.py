@@ -66,13 +66,12 @@ def dims_of(source: str) -> Dims:
     return Dims(encoder.hidden, width, encoder.depth)
 
 
-def measure_rates(dims: Dims, tokens: int, threads: int) -> Rates:
+def measure_rates(dims: Dims, tokens: int) -> Rates:
     """The best of a few products of the size of a feed-forward layer's, and copies, in PyTorch.
 
     Args:
         tokens: of a batch.
     """
-    torch.set_num_threads(threads)
     x, weight = torch.randn(tokens, dims.hidden), torch.randn(dims.hidden, dims.ffn)
     source, target = torch.zeros(_COPIED), torch.zeros(_COPIED)
     product = min(_seconds(lambda: torch.mm(x, weight)) for _ in range(_TRIES))

@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 from effine.export.backbones import load_backbone, packaged_minilm
 from effine.export.bench.memory import native_peak
 from effine.export.bench.papers.work import dims_of, measure_rates, moved_bytes
+from effine.export.bench.rivals.case import Unavailable
 from effine.export.bench.subsets import draw, parts_of
 from effine.export.bench.timing import alternate, milliseconds, spread
 from effine.export.errors import ExportError
@@ -30,6 +31,8 @@ from effine.export.shapes import LIMIT, STEP
 from effine.runtime.artifact import Artifact
 from effine.runtime.data import as_examples
 from effine.runtime.engines.executorch import set_threads
+from effine.runtime.engines.native import Runner
+from effine.runtime.errors import EngineError
 from effine.runtime.examples import Example
 from effine.runtime.run import Progress
 from effine.runtime.trainer import Trainer
@@ -97,6 +100,7 @@ class Arm:
 
     Args:
         seq: as in an export, or `MOST` for one length that covers 95 % of the texts.
+        phase: where training starts and, without a policy, stays.
         cache: whether features may be cached.
     """
 
@@ -124,9 +128,14 @@ class Measurement:
 
 
 class Workbench:
-    """Makes artifacts when they are first needed, and measures on them."""
+    """Makes artifacts when they are first needed, and measures on them.
+
+    Everyone's thread pool gets its size here, because programs keep the pool they are loaded with.
+    """
 
     def __init__(self, settings: Settings) -> None:
+        torch.set_num_threads(settings.threads)
+        set_threads(settings.threads)
         self.settings = settings
         self.train, self.test = parts_of(settings.folder)
 
@@ -142,7 +151,7 @@ class Workbench:
     ) -> Measurement:
         """A measurement under these settings, some of which it may have changed."""
         s = self.settings
-        setting = {
+        setting: dict[str, Any] = {
             "paper": paper,
             "part": part,
             "arm": arm,
@@ -222,19 +231,23 @@ class Workbench:
     def run(self, arm: Arm, seed: int, size: int | None = None) -> dict[str, Any]:
         """Train, and score on the test examples.
 
-        Reading and tokenizing the data, loading the programs and filling the cache count in the
-        first epoch; what a phase needs is loaded when it begins.
+        Tokenizing, loading the programs and filling the cache count in the first epoch; what a
+        later phase needs is loaded when it begins.
         """
         artifact = self.artifact(arm)
         train = self.drawn(seed, size)
-        trainer = Trainer(artifact, threads=self.settings.threads, cache=arm.cache)
+        trainer = Trainer(artifact, cache=arm.cache)
         ends = [time.perf_counter()]
 
         def mark(progress: Progress) -> None:
             if progress.metrics is not None:
                 ends.append(time.perf_counter())
 
-        settings = {"seed": seed, "epochs": self.settings.epochs, "phase": arm.phase}
+        settings: dict[str, Any] = {
+            "seed": seed,
+            "epochs": self.settings.epochs,
+            "phase": arm.phase,
+        }
         report = trainer.fit(train, callbacks=[mark], **settings)
         return {
             **about(artifact),
@@ -254,7 +267,7 @@ class Workbench:
 
     def _peak(self, arm: Arm) -> dict[str, Any]:
         artifact = self.artifact(arm)
-        return {**about(artifact), "peak": native_peak(artifact, native_runner())}
+        return {**about(artifact), "peak": native_peak(artifact, runner_here())}
 
     def times(self, turns: Mapping[str, Callable[[], float]]) -> dict[str, dict[str, float]]:
         """The spread of each turn's milliseconds, all turns taken in every round."""
@@ -264,9 +277,8 @@ class Workbench:
 
     def machine(self, tokens: int) -> dict[str, Any]:
         """The backbone's sizes, and what the machine does a second with so many tokens a batch."""
-        set_threads(self.settings.threads)
         dims = dims_of(self.settings.source)
-        rates = measure_rates(dims, tokens, self.settings.threads)
+        rates = measure_rates(dims, tokens)
         return {"dims": asdict(dims), "rates": asdict(rates), "steps": self.settings.steps}
 
     def random_bert(self, depth: int, hidden: int, widening: int = 4) -> str:
@@ -285,6 +297,18 @@ class Workbench:
             packaged.save_pretrained(path)
             BertModel(config).save_pretrained(path)
         return str(path)
+
+
+def runner_here() -> Runner:
+    """The native runner.
+
+    Raises:
+        Unavailable: it can't be built here.
+    """
+    try:
+        return native_runner()
+    except (EngineError, ExportError) as error:
+        raise Unavailable(str(error)) from error
 
 
 def name_of_bert(depth: int, hidden: int, widening: int = 4) -> str:
