@@ -114,8 +114,8 @@ def notes(found: Findings) -> list[str]:
         )
     for run in found.part("run", LEARNED):
         told = "; ".join(f"{d['reason']}: {d['phase']}" for d in run["decisions"])
-        score = f"accuracy {100 * run['scores'][ACCURACY]:.2f}"
-        lines.append(f"- {LEARNED}, seed {run['setting']['seed']}: {told or 'none'}; {score}")
+        reached = f"accuracy {100 * run['scores'][ACCURACY]:.2f}"
+        lines.append(f"- {LEARNED}, seed {run['setting']['seed']}: {told or 'none'}; {reached}")
     return lines
 
 
