@@ -120,9 +120,9 @@ def test_the_frozen_head_beside_a_row_is_that_of_the_same_setting() -> None:
         ]
     )
     assert [(r["method"], r["data"], r["epochs"], r["frozen_head"]) for r in rows] == [
+        ("head", "snippets", None, 0.1),
         ("head", "snippets 100", None, pytest.approx(0.6)),
         ("lora", "snippets 100", None, pytest.approx(0.6)),
-        ("head", "snippets", None, 0.1),
         ("head", "snippets 100", 3, 0.2),
     ]
 

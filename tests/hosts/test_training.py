@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from artifacts import PHASED, Exported, intents, scores, tags
+from artifacts import Exported, intents, scores, tags
 from effine.runtime.engines.jvm import JvmRunner
 from effine.runtime.errors import EngineError
 from effine.runtime.tensors import read_tensors, write_tensors
@@ -80,7 +80,15 @@ def test_either_resumes_what_the_other_began(
     assert both.python.read_bytes() == both.other.read_bytes() == whole
 
 
-@pytest.mark.parametrize("method", PHASED)
+def test_phases_without_a_policy_here_are_not_trained(
+    artifact: Exported, host: Host, tmp_path: Path
+) -> None:
+    both = Both(artifact("gates"), host, tmp_path, intents())
+    with pytest.raises(EngineError, match="method gates can't be trained|gates can be replayed"):
+        both.train_host()
+
+
+@pytest.mark.parametrize("method", ["autofreeze", "far"])
 def test_phases_follow_each_other_alike_in_both(
     artifact: Exported, host: Host, tmp_path: Path, method: str
 ) -> None:
