@@ -84,7 +84,7 @@ def test_phases_without_a_policy_here_are_not_trained(
     artifact: Exported, host: Host, tmp_path: Path
 ) -> None:
     both = Both(artifact("gates"), host, tmp_path, intents())
-    with pytest.raises(EngineError, match="method gates can't be trained|gates can be replayed"):
+    with pytest.raises(EngineError, match=r"method gates can('t be trained| be replayed)"):
         both.train_host()
 
 
