@@ -37,7 +37,9 @@ def check_measured(record: dict[str, Any], *rivals: str) -> None:
         assert record["rivals"][name]["trains"] in ("method", "all")
 
 
-@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize(
+    "task", ["classification", pytest.param("regression", marks=pytest.mark.matrix)]
+)
 def test_executorch_and_full_tuning(artifact: Exported, tiny: dict[str, Path], task: str) -> None:
     source = tiny["distilbert" if task == "classification" else "distilbert-shallow"]
     names = ("full", "executorch", "executorch-xnnpack")

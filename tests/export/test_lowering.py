@@ -44,7 +44,7 @@ def eager_step(model: Model, inputs: dict[str, torch.Tensor], features: list[str
     )
     logits = model({name: inputs[name] for name in features}, inputs[MASK])
     each = torch.nn.functional.cross_entropy(logits, inputs["labels"], reduction="none")
-    each = model.penalised(each, inputs[MASK])
+    each = model.penalised(each, inputs[MASK], inputs["example_weight"])
     loss = (each * inputs["example_weight"]).sum() / inputs["weight_sum"][0]
     loss.backward()
     grads = {name: p.grad.clone() for name, p in model.trainable().items()}
