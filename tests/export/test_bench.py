@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from artifacts import PHASED, Exported, intents, questions, scores, slots
+from artifacts import PHASED, Exported, questions, scores, slots
 from commands import good, refused, run, write
 from effine.export import pipeline, samples
 from effine.export.backbones import encoder_from
@@ -38,16 +38,6 @@ def exported(artifact: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in (pipeline, quality_module, step_module):
         monkeypatch.setattr(module, "export", export)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A data set of 24 + 24 texts."""
-    path = tmp_path / "things"
-    path.mkdir()
-    write(path / "train.jsonl", intents())
-    write(path / "dev.jsonl", intents(3))
-    return path
 
 
 def quality(folder: Path, model: Path, *more: object) -> list[dict[str, Any]]:

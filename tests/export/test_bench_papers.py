@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from artifacts import intents
-from commands import good, refused, run, write
+from commands import good, refused, run
 from eager import GraphEngine, Graphs, eager_artifact
 from effine.export.bench import own as own_module
 from effine.export.bench.papers import PAPERS, workbench
@@ -59,16 +58,6 @@ SETTING = {
     "threads": 1,
     "seed": None,
 }
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A data set of 24 + 24 texts."""
-    path = tmp_path / "things"
-    path.mkdir()
-    write(path / "train.jsonl", intents())
-    write(path / "dev.jsonl", intents(3))
-    return path
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from effine.runtime.engines import WEIGHT_FILES, Arrays
 from effine.runtime.errors import ArtifactError, StateError
@@ -26,6 +27,7 @@ INITIAL = "initial"
 TOKENIZER = "tokenizer.json"
 BACKBONES = "backbones"
 MAX_MANIFEST = 64 * 2**20
+_Parsed = TypeVar("_Parsed")
 
 
 @dataclass(frozen=True)
@@ -162,15 +164,31 @@ def _read_manifest(path: Path, public_key: PublicKey | None) -> Manifest:
     file = path / MANIFEST
     if not os.path.lexists(file):
         raise ArtifactError(f"{path}: not an artifact: it has no {MANIFEST}")
-    content = read_plain(file, MAX_MANIFEST)
+    return read_signed(file, MAX_MANIFEST, SIGNATURE, public_key, Manifest.from_json, AGAIN)
+
+
+def read_signed(
+    file: Path,
+    most: int,
+    signature: str,
+    public_key: PublicKey | None,
+    parse: Callable[[str], _Parsed],
+    remedy: str,
+) -> _Parsed:
+    """Read a JSON file whose signature, if it is asked for, lies beside it.
+
+    Raises:
+        ArtifactError: it is larger than `most` bytes, damaged or unsigned.
+    """
+    content = read_plain(file, most)
     if public_key is not None:
-        public_key.check(file, content, path / SIGNATURE)
+        public_key.check(file, content, file.with_name(signature))
     try:
-        return Manifest.from_json(content.decode())
+        return parse(content.decode())
     except UnicodeDecodeError as error:
-        raise ArtifactError(f"{file}: damaged: not UTF-8; {AGAIN}") from error
+        raise ArtifactError(f"{file}: damaged: not UTF-8; {remedy}") from error
     except ArtifactError as error:
-        raise ArtifactError(f"{path}/{error}") from error
+        raise ArtifactError(f"{file.parent}/{error}") from error
 
 
 def _place(folder: Path, name: str, entry: FileEntry) -> Path:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from effine.runtime.artifact import BACKBONES, Artifact
+from effine.runtime.artifact import BACKBONES, Artifact, read_signed
 from effine.runtime.codec import (
     FormatError,
     Hash,
@@ -182,15 +182,7 @@ def read_info(folder: Path, public_key: PublicKey | None) -> BundleInfo:
     file = folder / INFO
     if not os.path.lexists(file):
         raise ArtifactError(f"{folder}: not a bundle: it has no {INFO}")
-    content = read_plain(file, MAX_INFO)
-    if public_key is not None:
-        public_key.check(file, content, folder / SIGNATURE)
-    try:
-        return BundleInfo.from_json(content.decode())
-    except UnicodeDecodeError as error:
-        raise ArtifactError(f"{file}: damaged: not UTF-8; {_AGAIN}") from error
-    except ArtifactError as error:
-        raise ArtifactError(f"{folder}/{error}") from error
+    return read_signed(file, MAX_INFO, SIGNATURE, public_key, BundleInfo.from_json, _AGAIN)
 
 
 def _open_artifact(path: Path, sha256: str, public_key: PublicKey | None) -> Artifact:

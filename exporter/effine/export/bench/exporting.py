@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from effine.export.bench.process import children_peak_memory, peak_memory
+from effine.export.bench.process import children_peak_memory, in_fresh_process, peak_memory
 
 
 def bench_export(model: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -24,9 +22,7 @@ def bench_export(model: str, settings: dict[str, Any]) -> dict[str, Any]:
         `worker_peak`, that of the largest process it lowers programs in.
     """
     start = time.perf_counter()
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        result = pool.submit(_export, model, settings).result()
+    result = in_fresh_process(_export, model, settings)
     seconds = time.perf_counter() - start
     started = seconds - sum(result["stages"].values())
     return {

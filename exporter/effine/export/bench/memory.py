@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from effine.export.bench.process import forget_peak, peak_memory
+from effine.export.bench.process import forget_peak, in_fresh_process, peak_memory
 from effine.export.bench.rivals.case import full_batch
 from effine.export.bench.rivals.network import descend, rival_network, torch_optimizer
 from effine.runtime.artifact import Artifact
@@ -46,7 +44,7 @@ def bench_memory(
         "seqs": list(manifest.shapes.seqs),
         "peak": native_peak(artifact, runner),
         "predicted": manifest.memory.peak,
-        "rivals": {name: _in_fresh_process(artifact.path, source, name) for name in rivals},
+        "rivals": {name: in_fresh_process(_growth, artifact.path, source, name) for name in rivals},
     }
 
 
@@ -80,12 +78,6 @@ def _example(artifact: Artifact, seq: int, index: int) -> dict[str, Any]:
     if task.name == "regression":
         return {"text": text, "score": float(index % 5)}
     return {"text": text, "label": task.labels[index % len(task.labels)]}
-
-
-def _in_fresh_process(path: Path, source: str, rival: str) -> int:
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        return pool.submit(_growth, path, source, rival).result()
 
 
 def _growth(path: Path, source: str, rival: str) -> int:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +13,7 @@ from torch import Tensor
 
 from effine.export.bench.dynamic import RATE, TRACED, DynamicStep, dynamic_program
 from effine.export.bench.own import program_turns
-from effine.export.bench.process import forget_peak, peak_memory
+from effine.export.bench.process import forget_peak, in_fresh_process, peak_memory
 from effine.export.bench.rivals.case import Case, check_losses, full_batch, make_case, timed
 from effine.export.bench.rivals.network import torch_optimizer
 from effine.export.bench.timing import alternate, milliseconds, ratio, spread
@@ -32,8 +30,7 @@ def bench_shapes(
 
     Returns:
         For each length `ms` and `ratio` of effine's method (`each`) and the dynamic program
-        (`one`); `growth` of a process of its own in bytes, and `delegates` of the training
-        step, of both.
+        (`one`); `growth` of a process of its own in bytes, of both.
 
     Raises:
         ExportError: the longest isn't above the length that the dynamic program is traced at.
@@ -65,8 +62,8 @@ def bench_shapes(
             "steps": steps,
             "lengths": [_compare(artifact, dynamic, seq, steps, warmup) for seq in seqs],
             "growth": {
-                "each": _in_fresh_process(_grow_each, artifact.path),
-                "one": _in_fresh_process(_grow_one, artifact.path, program, state),
+                "each": in_fresh_process(_growth, _grow_each, artifact.path),
+                "one": in_fresh_process(_growth, _grow_one, artifact.path, program, state),
             },
         }
 
@@ -91,12 +88,6 @@ def _check(case: Case, dynamic: DynamicStep) -> None:
     for group in optimizer.param_groups:
         group["lr"] = RATE
     check_losses(case, network, optimizer, [dynamic(case.batch), dynamic(case.batch)])
-
-
-def _in_fresh_process(grow: Callable[..., None], path: Path, *arguments: object) -> int:
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        return pool.submit(_growth, grow, path, *arguments).result()
 
 
 def _growth(grow: Callable[..., None], path: Path, *arguments: object) -> int:
