@@ -178,6 +178,7 @@ def test_what_only_executorch_does_is_refused(
     assert "known: xnnpack, onnx" in refused(*command, "--target", "abacus")
     onnx_target = (*command, "--target", "onnx")
     assert "no product with 4-bit" in refused(*onnx_target, "--backbone-precision", "int4")
+    assert "--recompute: ONNX Runtime merges" in refused(*onnx_target, "--recompute")
     assert "ExecuTorch's runner" in refused(*onnx_target, "--max-memory", "100MB")
     assert list(tmp_path.iterdir()) == []
 

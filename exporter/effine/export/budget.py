@@ -22,6 +22,7 @@ class Plan:
         first_layer: the first block with pieces, None for the method's own.
         seq: the longest sequence.
         layers: blocks of the encoder that may have pieces; 0 if the method has none there.
+        recompute: whether results are computed again for the backward pass.
     """
 
     precision: str
@@ -30,6 +31,7 @@ class Plan:
     first_layer: int | None
     seq: int
     layers: int
+    recompute: bool = False
 
     def options(self, beside: Plan) -> str:
         """The options that turn `beside` into this plan."""
@@ -40,17 +42,20 @@ class Plan:
             "first-layer": "first_layer",
             "seq": "seq",
         }
-        return " ".join(
+        changed = [
             f"--{option} {getattr(self, field)}"
             for option, field in named.items()
             if getattr(self, field) != getattr(beside, field)
-        )
+        ]
+        if self.recompute and not beside.recompute:
+            changed.append("--recompute")
+        return " ".join(changed)
 
 
 def within(
     limit: int, wanted: Plan, fixed: frozenset[str], estimate: Callable[[Plan], MemoryInfo]
 ) -> Plan:
-    """The first plan that fits: as wanted, in int8, with smaller batches, with a higher cut.
+    """The first plan that fits: as wanted, in int8, recomputing, smaller batches, a higher cut.
 
     Smaller batches are summed up, so that an update has as many examples as before.
 
@@ -86,6 +91,9 @@ def _milder(wanted: Plan, fixed: frozenset[str]) -> Iterator[Plan]:
     yield plan
     if "precision" not in fixed and plan.precision == "fp32":
         plan = dataclasses.replace(plan, precision="int8")
+        yield plan
+    if "recompute" not in fixed and not plan.recompute:
+        plan = dataclasses.replace(plan, recompute=True)
         yield plan
     while not {"batch", "accumulate"} & fixed and plan.batch > 1:
         plan = dataclasses.replace(plan, batch=plan.batch // 2, accumulate=plan.accumulate * 2)

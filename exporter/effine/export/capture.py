@@ -27,11 +27,15 @@ class Captured:
 
     Frozen tensors are attributes of the graph module, under their own names with
     dots replaced.
+
+    Args:
+        recompute: whether the lowered program computes results again where that saves memory.
     """
 
     graph: fx.GraphModule
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
+    recompute: bool = False
 
 
 def capture(function: Pure, inputs: Tensors, frozen: Tensors) -> Captured:

@@ -60,7 +60,8 @@ def predict_memory(
         "features": max(features, default=0),
     }
     peak = _PROCESS + sum(factor * parts[name] for name, factor in _FACTORS.items())
-    return MemoryInfo(**parts, peak=int(peak) if target == "xnnpack" else 0)
+    again = any(made.recompute for made in captured["train"].values())
+    return MemoryInfo(**parts, peak=int(peak) if target == "xnnpack" else 0, recompute=again)
 
 
 def estimator(
@@ -73,18 +74,20 @@ def estimator(
     """
 
     @functools.cache
-    def counted(first_layer: int | None, batch: int, seq: int) -> Any:
+    def counted(first_layer: int | None, batch: int, seq: int, recompute: bool) -> Any:
         model = build(first_layer)
-        captured = capture_all(model, optimizer, batch, [seq])
+        captured = capture_all(model, optimizer, batch, [seq], recompute=recompute)
         footprints = {}
         for kind in ("backbone", "train"):
             for name, made in captured[kind].items():
-                run_passes(made.graph)
+                run_passes(made.graph, again=made.recompute)
                 footprints[name] = footprint(made.graph)
         return model, captured, footprints
 
     def estimate(plan: Plan) -> MemoryInfo:
-        model, captured, footprints = counted(plan.first_layer, plan.batch, plan.seq)
+        model, captured, footprints = counted(
+            plan.first_layer, plan.batch, plan.seq, plan.recompute
+        )
         return predict_memory(model, optimizer, plan.batch, plan.precision, captured, footprints)
 
     return estimate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -31,7 +32,12 @@ Graphs = dict[str, dict[str, Captured]]
 
 
 def capture_all(
-    model: Model, optimizer: Optimizer, batch: int, seqs: Sequence[int], accumulate: bool = False
+    model: Model,
+    optimizer: Optimizer,
+    batch: int,
+    seqs: Sequence[int],
+    accumulate: bool = False,
+    recompute: bool = False,
 ) -> Graphs:
     """Captured graphs by program kind and method name; see `build_programs`."""
     captured: Graphs = {kind: {} for kind in KINDS}
@@ -53,6 +59,7 @@ def capture_all(
             inputs = _train_inputs(model, optimizer, features, batch, seq)
             for name, function in steps.items():
                 made = capture(function, inputs, model.frozen())
+                made = dataclasses.replace(made, recompute=recompute)
                 captured["train"][f"{name}_b{batch}_s{seq}"] = made
         if accumulate:
             made = capture(apply_function(model, optimizer), inputs, model.frozen())

@@ -57,6 +57,8 @@ class Settings:
         accumulate: batches whose gradients one update sums up, by default 1.
         optimizer: `adamw` or `sgd`.
         backbone_precision: `fp32`, the default, `int8` or `int4` for the frozen weights.
+        recompute: compute results again for the backward pass instead of keeping them, by default
+            not.
         target: `xnnpack`, ExecuTorch programs for phones, or `onnx`, for ONNX Runtime.
         max_memory: bytes that training may take; of the settings above, those that were
             left at None give way.
@@ -80,6 +82,7 @@ class Settings:
     weight_decay: float = 0.01
     clip_norm: float = 0.0
     backbone_precision: str | None = None
+    recompute: bool | None = None
     target: str = "xnnpack"
     max_memory: int | None = None
     seed: int = 0
@@ -109,7 +112,7 @@ def export(
     """
     chosen = Settings(model=model, **settings)
     folder = _check_out(Path(out or f"{chosen.method}.effine"), force)
-    check_target(chosen.target, chosen.backbone_precision, chosen.max_memory)
+    check_target(chosen.target, chosen.backbone_precision, chosen.max_memory, chosen.recompute)
     method = make_method(chosen.method, chosen.options, chosen.first_layer)
     if method.needs_whole_batch and (chosen.accumulate or 1) > 1:
         raise ExportError("--accumulate: parts of a batch don't give load_balance; leave one out")
@@ -142,6 +145,7 @@ def export(
         seqs,
         precision,
         accumulate=plan.accumulate > 1,
+        recompute=plan.recompute,
         target=chosen.target,
         progress=progress,
     )
@@ -198,6 +202,7 @@ def _plan(
         chosen.first_layer,
         seq,
         layers,
+        chosen.recompute or False,
     )
     if chosen.max_memory is None:
         return wanted
@@ -214,6 +219,7 @@ def _plan(
         "batch": chosen.batch,
         "accumulate": chosen.accumulate or (1 if method.needs_whole_batch else None),
         "first_layer": chosen.first_layer,
+        "recompute": chosen.recompute,
     }
     fixed = {name for name, value in given.items() if value is not None}
     estimate = estimator(build, optimizer)

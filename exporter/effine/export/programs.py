@@ -50,6 +50,7 @@ def build_programs(
     seqs: Sequence[int],
     precision: Precision = FP32,
     accumulate: bool = False,
+    recompute: bool = False,
     target: str = "xnnpack",
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Programs:
@@ -60,12 +61,13 @@ def build_programs(
         seqs: ascending sequence lengths.
         precision: of the frozen weights.
         accumulate: also make the two methods that sum up gradients and apply the sums.
+        recompute: results are computed again for the backward pass where that saves memory.
         target: what the programs are for.
         progress: called with a short description of each stage.
     """
     chosen = find_target(target)
     progress("capturing the programs")
-    captured = capture_all(model, optimizer, batch, seqs, accumulate)
+    captured = capture_all(model, optimizer, batch, seqs, accumulate, recompute)
     kinds = [kind for kind in KINDS if captured[kind]]
     progress("lowering the programs")
     lowered = _lower_all(chosen, captured, _frozen_weights(model, precision))

@@ -96,6 +96,7 @@ def print_manifest(manifest: Manifest) -> None:
         "shapes": f"batch {manifest.shapes.batch}, sequences {_listed(manifest.shapes.seqs)}",
         "trained": f"{trained:,} parameters, {manifest.optimizer.name}",
         "memory": f"{manifest.memory.peak / 1e6:.0f} MB in the native runner (predicted)"
+        f"{', results computed again' if manifest.memory.recompute else ''}"
         if manifest.memory.peak
         else "",
         "frozen head": "not measured"

@@ -11,6 +11,7 @@
 #include <mutex>
 
 #include "json.h"
+#include "memory.h"
 
 // The wheel ships the thread pool's library without this header.
 namespace executorch::extension::threadpool {
@@ -138,6 +139,8 @@ et::Module& Engine::load(const Method& method) {
     check(meta.error(), what);
     check_signature(method, *meta);
     check(module->load_method(method.name), what);
+    // XNNPACK has packed copies of its own now.
+    for (const auto& weights : artifact_.weights) release_mapped(weights);
     loaded.push_back(&method);
   }
   return *module;

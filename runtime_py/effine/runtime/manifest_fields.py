@@ -179,6 +179,7 @@ class MemoryInfo:
     `activations` are alive within a step, `weights` are the frozen ones that are packed,
     `state` has the parameters and moments, `features` are those of a batch. `peak` predicts
     the largest resident size of the native runner; it is 0 for ONNX, which that doesn't run.
+    `recompute` says that results are computed again for the backward pass.
     """
 
     activations: Count
@@ -186,6 +187,7 @@ class MemoryInfo:
     state: Count
     features: Count
     peak: Count
+    recompute: bool = False
 
 
 @dataclass(frozen=True)

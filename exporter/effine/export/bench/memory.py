@@ -42,6 +42,7 @@ def bench_memory(
         "model": manifest.backbone.name,
         "batch": manifest.shapes.batch,
         "seqs": list(manifest.shapes.seqs),
+        "recompute": manifest.memory.recompute,
         "peak": native_peak(artifact, runner),
         "predicted": manifest.memory.peak,
         "rivals": {name: in_fresh_process(_growth, artifact.path, source, name) for name in rivals},

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from effine.export.bench.report.text import subject
+
 
 def print_step(record: dict[str, Any]) -> None:
     """A line for each side: its time, and effine's step over it."""
@@ -71,7 +73,7 @@ def print_memory(record: dict[str, Any]) -> None:
     """The runner's peak, measured and predicted, and PyTorch's growth."""
     peak, predicted = record["peak"], record["predicted"]
     click.echo(
-        f"{record['method']} {record['precision']} B={record['batch']} "
+        f"{subject(record)} B={record['batch']} "
         f"S={','.join(map(str, record['seqs']))}: native runner {_megabytes(peak)}, "
         f"predicted {_megabytes(predicted)} ({predicted / peak - 1:+.1%})"
     )

@@ -56,6 +56,7 @@ def bench_step(
     return {
         "method": manifest.method_info.name,
         "precision": manifest.backbone.precision,
+        "recompute": manifest.memory.recompute,
         "pooling": manifest.backbone.pooling,
         "model": manifest.backbone.name,
         "first_layer": manifest.method_info.first_layer,

@@ -97,6 +97,12 @@ from effine.export.errors import ExportError
     help="Of the frozen weights: fp32 by default; int8 is smaller and faster.",
 )
 @click.option(
+    "--recompute/--no-recompute",
+    default=None,
+    help="Compute results again for the backward pass instead of keeping them: less memory, the "
+    "same results, some time.",
+)
+@click.option(
     "--target",
     default="xnnpack",
     show_default=True,
@@ -105,8 +111,8 @@ from effine.export.errors import ExportError
 @click.option(
     "--max-memory",
     type=size,
-    help="Most that training may take, such as 150MB; precision, batch and first layer give way "
-    "where they aren't set.",
+    help="Most that training may take, such as 150MB; precision, recomputing, batch and first "
+    "layer give way where they aren't set.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of initial values.")
 @click.option("--out", type=click.Path(path_type=Path), help="Default: METHOD.effine here.")

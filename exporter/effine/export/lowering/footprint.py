@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor, fx
+from torch import fx
 
-from effine.export.lowering.graph import Node, aten
+from effine.export.lowering.graph import aten
+from effine.export.lowering.lives import lives_in
 
 _PRODUCTS = (aten.linear.default, aten.mm.default)
 
@@ -37,29 +36,7 @@ class Footprint:
 
 def footprint(graph: fx.GraphModule) -> Footprint:
     """Count over a graph that the passes have rewritten."""
-    return Footprint(_activations(graph.graph), frozenset(_weights(graph)))
-
-
-def _activations(graph: fx.Graph) -> int:
-    """Each result lives from the call that makes it to the last one that reads it."""
-    last_read: dict[Node, Node] = {}
-    for node in graph.nodes:
-        last_read.update(dict.fromkeys(node.all_input_nodes, node))
-    ends: dict[Node, list[Node]] = defaultdict(list)
-    for node, reader in last_read.items():
-        ends[reader].append(node)
-    alive = most = 0
-    for node in graph.nodes:
-        alive += _size(node)
-        most = max(most, alive)
-        alive -= sum(_size(done) for done in ends[node])
-    return most
-
-
-def _size(node: Node) -> int:
-    value: Any = node.meta.get("val") if node.op == "call_function" else None
-    tensors = value if isinstance(value, (list, tuple)) else [value]
-    return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))
+    return Footprint(lives_in(graph.graph).most, frozenset(_weights(graph)))
 
 
 def _weights(graph: fx.GraphModule) -> list[Weight]:

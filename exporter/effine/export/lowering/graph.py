@@ -10,6 +10,9 @@ from torch import Tensor, fx
 
 aten: Any = torch.ops.aten
 
+AGAIN = "again"
+"""Marks, in a node's `meta`, what is computed again although its result was known once."""
+
 Node = Any  # fx types the arguments of a node as a union of all that could be one
 
 

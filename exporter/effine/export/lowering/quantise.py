@@ -10,15 +10,14 @@ norms and everything else stay fp32.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.ao.quantization.fx import _decomposed  # noqa: F401  registers quantized_decomposed
 
-from effine.export.lowering.graph import Node, aten, call, constant
-from effine.export.lowering.passes import merge_common_subexpressions
+from effine.export.lowering.graph import AGAIN, Node, aten, call, constant
 
 quantized: Any = torch.ops.quantized_decomposed
 DEQUANTISE = (
@@ -28,6 +27,7 @@ DEQUANTISE = (
 INT8 = (-128, 127)
 INT4 = (-8, 7)
 GROUP = 32
+_PRODUCTS = {aten.linear.default, aten.mm.default}
 _FACTORS = [0.6 + 0.02 * step for step in range(21)]
 _SUFFIXES = ("_values", "_scale", "_zero")
 _LARGEST = 127
@@ -39,7 +39,10 @@ def quantise(
     tables: Iterable[str],
     bits: int = 8,
 ) -> None:
-    """Quantise in place.
+    """Quantise in place; products that read the same rounded rows come one after the other.
+
+    The partitioner keeps what shares a rounded operand in one delegate, and cuts the graph if
+    anything else has to run in between.
 
     Args:
         matrices: attributes of the graph that hold frozen weights [out, in], with the
@@ -48,30 +51,42 @@ def quantise(
         bits: 8 for one scale an output channel, 4 for one every 32 inputs of a channel.
     """
     weight_of = _channels if bits == 8 else _groups
+    products: dict[tuple[Node, bool], Node] = {}
     for node in list(graph.graph.nodes):
-        with graph.graph.inserting_before(node):
-            if node.target is aten.linear.default and node.args[1].target in matrices:
-                name = node.args[1].target
-                corrected = matrices[name]
-                if corrected is None:
-                    bias = node.args[2] if len(node.args) > 2 else None
-                else:
-                    bias = constant(graph, f"{name}_bias", corrected)
-                rows, weight = _rows(graph, node.args[0]), weight_of(graph, name)
-                replaced = call(graph, aten.linear.default, rows, weight, bias)
-            elif node.target is aten.mm.default and node.args[1].target in matrices:
-                weight = weight_of(graph, _transpose(graph, node.args[1].target))
-                replaced = call(graph, aten.linear.default, _rows(graph, node.args[0]), weight)
-            elif node.target is aten.embedding.default and node.args[0].target in tables:
+        if node.target in _PRODUCTS and node.args[1].target in matrices:
+            key = node.args[0], node.meta.get(AGAIN, False)
+            with graph.graph.inserting_before(products[key].next if key in products else node):
+                rows = products[key].args[0] if key in products else _rows(graph, node.args[0])
+                replaced = products[key] = _product(graph, node, rows, matrices, weight_of)
+        elif node.target is aten.embedding.default and node.args[0].target in tables:
+            with graph.graph.inserting_before(node):
                 replaced = _embedding(graph, node.args[0].target, node.args[1])
-            else:
-                continue
+        else:
+            continue
         node.replace_all_uses_with(replaced)
         graph.graph.erase_node(node)
-    merge_common_subexpressions(graph)
     graph.graph.eliminate_dead_code()
     _drop_unread(graph)
     graph.recompile()
+
+
+def _product(
+    graph: fx.GraphModule,
+    node: Node,
+    rows: Node,
+    matrices: Mapping[str, Tensor | None],
+    weight_of: Callable[[fx.GraphModule, str], Node],
+) -> Node:
+    """The product of rounded rows with the rounded matrix of `node`, or with its transpose."""
+    name = node.args[1].target
+    if node.target is aten.mm.default:
+        return call(graph, aten.linear.default, rows, weight_of(graph, _transpose(graph, name)))
+    bias, corrected = node.args[2] if len(node.args) > 2 else None, matrices[name]
+    if corrected is not None:
+        bias = constant(graph, f"{name}_bias", corrected)
+    elif bias is not None:
+        bias = constant(graph, bias.target, getattr(graph, bias.target))
+    return call(graph, aten.linear.default, rows, weight_of(graph, name), bias)
 
 
 def copies_of(name: str) -> set[str]:

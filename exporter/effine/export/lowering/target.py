@@ -73,12 +73,15 @@ class Target(Protocol):
         ...
 
 
-def check_target(name: str, precision: str | None, max_memory: int | None) -> None:
+def check_target(
+    name: str, precision: str | None, max_memory: int | None, recompute: bool | None
+) -> None:
     """Refuse what a target can't do.
 
     Args:
         precision: of the frozen weights, where it was asked for.
         max_memory: the bound that was asked for, in bytes.
+        recompute: whether results shall be computed again.
 
     Raises:
         ExportError: there is no such target, or it lacks something.
@@ -90,6 +93,11 @@ def check_target(name: str, precision: str | None, max_memory: int | None) -> No
         raise ExportError(
             "--backbone-precision int4: standard ONNX operators have no product with 4-bit "
             "weights; use fp32 or int8"
+        )
+    if recompute:
+        raise ExportError(
+            "--recompute: ONNX Runtime merges equal computations and keeps their results; "
+            "leave it out"
         )
     if max_memory is not None:
         raise ExportError(

@@ -62,7 +62,7 @@ def lower(kind: str, methods: Mapping[str, Captured], weights: FrozenWeights) ->
     exported, footprints = {}, {}
     with shortcuts():
         for name, captured in methods.items():
-            run_passes(captured.graph)
+            run_passes(captured.graph, again=captured.recompute)
             footprints[name] = footprint(captured.graph)
             if matrices:
                 quantise(captured.graph, matrices, tables, weights.bits)

@@ -20,6 +20,7 @@ from effine.export.bench.commands.options import (
     methods_option,
     model_option,
     precisions_of,
+    recompute_option,
     results_option,
     seq_option,
 )
@@ -77,6 +78,7 @@ def size(
 @click.option(
     "--seqs", default="64", show_default=True, help="Sequence lengths of the artifact, as 16,64."
 )
+@recompute_option
 @results_option()
 @json_option
 def memory(
@@ -85,6 +87,7 @@ def memory(
     model: str,
     batch: int,
     seqs: str,
+    recompute: bool,
     results: Path | None,
     as_json: bool,
 ) -> None:
@@ -108,6 +111,7 @@ def memory(
                 seq=seqs,
                 batch=batch,
                 backbone_precision=precision,
+                recompute=recompute,
                 out=Path(folder, f"{method}.effine"),
             )
             return measured("memory", results, partial(bench_memory, artifact, model, runner))

@@ -36,6 +36,11 @@ precision_option = click.option(
     show_default=True,
     help="Of the programs' frozen weights; rivals stay fp32.",
 )
+recompute_option = click.option(
+    "--recompute",
+    is_flag=True,
+    help="The programs compute results again for the backward pass instead of keeping them.",
+)
 batch_option = click.option(
     "--batch", type=click.IntRange(1), default=8, show_default=True, help="Batch size."
 )

@@ -21,6 +21,7 @@ from effine.export.bench.commands.options import (
     model_option,
     numbers_of,
     precision_option,
+    recompute_option,
     results_option,
     seq_option,
     steps_option,
@@ -56,6 +57,7 @@ from effine.export.bench.commands.options import (
     "--pooling", type=click.Choice(["cls", "mean"]), help="By default what suits the backbone."
 )
 @precision_option
+@recompute_option
 @results_option()
 @json_option
 def step(

@@ -14,7 +14,7 @@ def memory_body(records: Sequence[Record]) -> str:
     """Measured and predicted peaks, beside PyTorch's growth."""
     chosen = newest(
         records,
-        lambda r: (r["model"], r["method"], r["precision"], r["batch"], tuple(r["seqs"])),
+        lambda r: (subject(r), r["batch"], tuple(r["seqs"])),
     )
     rows = [_row(record) for record in chosen]
     header = ["artifact", "native runner", "predicted", "error", *_SUMMARY.values()]

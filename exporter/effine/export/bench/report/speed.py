@@ -9,7 +9,6 @@ from effine.export.bench.records import Record
 from effine.export.bench.report.plots import Plot
 from effine.export.bench.report.text import megabytes, newest, spread_cell, subject, table, threads
 
-STEP = ("model", "method", "precision", "pooling", "first_layer", "batch", "seq", "threads")
 EPOCH = ("model", "data", "examples", "method", "precision", "batch", "threads")
 SHAPES = ("model", "method", "batch")
 SCALING = ("model", "method", "precision", "threads")
@@ -17,12 +16,12 @@ SCALING = ("model", "method", "precision", "threads")
 
 def step_contests(records: Sequence[Record]) -> Iterator[tuple[Record, str]]:
     """Each setting with each rival that was tried, as the newest record that has both."""
-    contests: dict[tuple[Any, ...], Record] = {}
+    contests: dict[tuple[str, str], Record] = {}
     for record in records:
         for rival in record["rivals"]:
-            contests[(*(record[name] for name in STEP), rival)] = record
-    for key, record in contests.items():
-        yield record, key[-1]
+            contests[step_name(record), rival] = record
+    for (_, rival), record in contests.items():
+        yield record, rival
 
 
 def step_name(record: Record) -> str:

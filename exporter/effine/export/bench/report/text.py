@@ -48,8 +48,9 @@ def used_commands(records: Sequence[Record]) -> str:
 
 
 def subject(record: Record) -> str:
-    """Model, method and precision."""
-    return f"{record['model']} {record['method']} {record['precision']}"
+    """Model, method and precision, and whether results are computed again."""
+    again = " recomputing" if record.get("recompute") else ""
+    return f"{record['model']} {record['method']} {record['precision']}{again}"
 
 
 def threads(count: int) -> str:

@@ -80,6 +80,7 @@ class MemoryInfo internal constructor(
     val state: Int,
     val features: Int,
     val peak: Int,
+    val recompute: Boolean,
 )
 
 /** The score of a linear head on the frozen encoder, measured at export. */

@@ -181,6 +181,7 @@ private fun Fields.memory() = MemoryInfo(
     get("state").count(),
     get("features").count(),
     get("peak").count(),
+    get("recompute").boolean(),
 )
 
 /** What a checkpoint must share with the artifact that loads it. */
