@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import sys
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from unicodedata import combining
 
 import numpy as np
 import pytest
-from tokenizers import AddedToken, Encoding, Tokenizer, models, pre_tokenizers, processors, trainers
+from sentencepiece import SentencePieceTrainer
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
+from tokenizers import (
+    AddedToken,
+    Encoding,
+    Regex,
+    Tokenizer,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 from effine.export.backbones import packaged_minilm
+from effine.export.unicode_tables import cluster_table
 from effine.runtime.engines.jvm import JvmRunner
 from effine.runtime.errors import EngineError
 from effine.runtime.examples import Example
@@ -90,6 +106,9 @@ BLOCKS = (
     (0x1E00, 0x2100),
 )
 
+SPECIAL_PIECES = ("<s>", "<pad>", "</s>", "<unk>")
+LONG_WORDS = [part * n for part in ("a", "ab", "\u0301", "字", "é") for n in range(1, 150, 7)]
+
 Text = str | tuple[str, str]
 
 
@@ -129,7 +148,23 @@ def texts(seed: int, count: int) -> list[str]:
 
 def every_code_point() -> list[str]:
     """All code points between letters, a few in each text."""
-    codes = [*range(0xD800), *range(0xE000, sys.maxunicode + 1)]
+    return between_letters([*range(0xD800), *range(0xE000, sys.maxunicode + 1)])
+
+
+def assigned_code_points() -> list[str]:
+    """Those in planes with characters."""
+    return between_letters([*range(0xD800), *range(0xE000, 0x32000), *range(0xE0000, 0xE0200)])
+
+
+def changing_code_points() -> list[str]:
+    """Those that normalization forms change, but for most Hangul, and combining marks."""
+    codes = [c for c in range(0x30000) if not 0xD800 <= c < 0xE000 and not 0xAC40 <= c < 0xD780]
+    return between_letters(
+        [c for c in codes if unicodedata.normalize("NFKD", chr(c)) != chr(c) or combining(chr(c))]
+    )
+
+
+def between_letters(codes: Sequence[int]) -> list[str]:
     return [
         "".join(f"{chr(code)}A{chr(code)}\u0301 " for code in codes[start : start + RUN])
         for start in range(0, len(codes), RUN)
@@ -276,3 +311,133 @@ def test_other_byte_level_options(
     path.write_text(json.dumps(document))
     both: list[Text] = [*texts(5, 1000), *zip(texts(6, 200), texts(7, 200), strict=True)]
     assert not differences(jvm, path, both, tmp_path)[:3]
+
+
+def learned_unigram(normalizer: normalizers.Normalizer) -> Tokenizer:
+    """As XLM-R has it: spaces are split at, and each word gets a mark."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
+    )
+    trainer = trainers.UnigramTrainer(
+        vocab_size=2000,
+        special_tokens=list(SPECIAL_PIECES),
+        unk_token="<unk>",
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([*SENTENCES, *LONG_WORDS] * 3, trainer)
+    tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, normalized=False)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s>:1 $B:1 </s>:1",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
+    )
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def charsmap() -> bytes:
+    """SentencePiece's own rules, which XLM-R and T5 take; ALBERT's differ in a few entries."""
+    model = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES),
+        model_writer=model,
+        vocab_size=1000,
+        hard_vocab_limit=False,
+        normalization_rule_name="nmt_nfkc",
+        minloglevel=2,
+    )
+    spec = ModelProto.FromString(model.getvalue()).normalizer_spec
+    return bytes(spec.precompiled_charsmap)
+
+
+@pytest.fixture(scope="session")
+def unigram(charsmap: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("unigram") / "tokenizer.json"
+    learned_unigram(normalizers.Precompiled(charsmap)).save(str(path))
+    return path
+
+
+def test_unigram(jvm: JvmRunner, unigram: Path, tmp_path: Path) -> None:
+    """Ways of cutting a long row of one character are equally good up to rounding."""
+    both = list(zip(texts(1, 500), texts(2, 500)[::-1], strict=True))
+    every: list[Text] = [*texts(0, TEXTS), *assigned_code_points(), *both, *LONG_WORDS]
+    assert not differences(jvm, unigram, every, tmp_path)[:3]
+
+
+def test_clusters(jvm: JvmRunner, unigram: Path, tmp_path: Path) -> None:
+    """A cluster of at most 5 bytes becomes one X, a longer one an X for each code point."""
+    document = json.loads(unigram.read_text())
+    table = json.loads(normalizers.Precompiled(cluster_table()).__getstate__())
+    document |= {"normalizer": table, "pre_tokenizer": None}
+    document["added_tokens"] = document["added_tokens"][: len(SPECIAL_PIECES)]
+    document["model"]["vocab"][len(SPECIAL_PIECES) :] = [["X", -1]]
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(document))
+    draw = random.Random(0)
+    kinds = "a\r\n \xa9\u2764\U0001f469\u0301\u0308\u0903\u200c\u200d\ufe0f\u0600\u0915\u0937\u094d\u093c"
+    kinds += "\u1100\u1161\u11a8\uac00\uac01\U0001f1e6\U0001f3fd\u00ad\U000110bd\u0e33"
+    rows = ["".join(draw.choices(kinds, k=draw.randrange(1, 9))) for _ in range(6000)]
+    assert not differences(jvm, path, [*rows, *texts(8, 1000)], tmp_path)[:3]
+
+
+def as_albert(charsmap: bytes) -> normalizers.Normalizer:
+    return normalizers.Sequence(
+        [
+            normalizers.Replace("``", '"'),
+            normalizers.Replace("''", '"'),
+            normalizers.NFKD(),
+            normalizers.StripAccents(),
+            normalizers.Lowercase(),
+            normalizers.Precompiled(charsmap),
+            normalizers.Replace(Regex(" {2,}"), " "),
+        ]
+    )
+
+
+def as_t5(charsmap: bytes) -> normalizers.Normalizer:
+    return normalizers.Sequence(
+        [
+            normalizers.Precompiled(charsmap),
+            normalizers.Strip(left=False, right=True),
+            normalizers.Replace(Regex(" {2,}"), "\u2581"),
+        ]
+    )
+
+
+def canonical(charsmap: bytes) -> normalizers.Normalizer:
+    return normalizers.Sequence([normalizers.Strip(), normalizers.NFC()])
+
+
+def compatible(charsmap: bytes) -> normalizers.Normalizer:
+    return normalizers.Sequence(
+        [normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex("a+"), "xyz")]
+    )
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "metaspace", "fallback"),
+    [
+        (as_albert, {"prepend_scheme": "first"}, False),
+        (as_t5, {"prepend_scheme": "always"}, True),
+        (canonical, {"prepend_scheme": "first", "split": False}, False),
+        (compatible, {"prepend_scheme": "never", "replacement": "_"}, True),
+    ],
+)
+def test_other_unigrams(
+    jvm: JvmRunner, unigram: Path, charsmap: bytes, tmp_path: Path, normalizer, metaspace, fallback
+) -> None:
+    """With bytes for what has no piece, and without."""
+    document = json.loads(unigram.read_text())
+    given = Tokenizer(models.Unigram())
+    given.normalizer = normalizer(charsmap)
+    document["normalizer"] = json.loads(given.to_str())["normalizer"]
+    document["pre_tokenizer"] = {"type": "Metaspace", "replacement": "\u2581"} | metaspace
+    document["model"]["byte_fallback"] = fallback
+    document["added_tokens"] = document["added_tokens"][: len(SPECIAL_PIECES)]
+    document["model"]["vocab"] += [[f"<0x{byte:02X}>", -20.5] for byte in range(256)]
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(document))
+    every = [*texts(9, 1000), *changing_code_points()]
+    assert not differences(jvm, path, every, tmp_path)[:3]

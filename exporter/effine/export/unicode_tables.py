@@ -75,7 +75,11 @@ def _cluster_tables() -> Iterator[str]:
     A cluster of at most 5 bytes counts as 1, a longer one as its code points: a copyright sign
     with a mark counts as 1 if something goes before, and as 2 if they are the end of a cluster.
     """
-    count = _cluster_counter()
+    clusters = Precompiled(cluster_table())
+
+    def count(text: str) -> int:
+        return len(clusters.normalize_str(text))
+
     attached = {c for c in _characters() if count(f"a{c}") == 1}
     yield _set("attached", attached.__contains__)
     first = _COPYRIGHT + "{}" + _JOINER + _COPYRIGHT + _ACUTE
@@ -100,19 +104,17 @@ def _cluster_tables() -> Iterator[str]:
     yield _set("linker", linkers.__contains__)
 
 
-def _cluster_counter() -> Callable[[str], int]:
-    """How many pieces a text has for `Precompiled`: it gets a table that turns each into one X.
+def cluster_table() -> bytes:
+    """A table for `Precompiled` that makes one X of each of the pieces that it looks up.
 
-    The table is a double array with a leaf below each first byte.
+    It is a double array with a leaf below each first byte.
     """
     children, leaves = 256, 512
     units = [children << 10] + [0] * (leaves + 255)
     for byte in range(1, 256):
         units[children + byte] = byte | 1 << 8 | (children ^ leaves) << 10
         units[leaves + byte] = 1 << 31
-    table = struct.pack(f"<{len(units) + 1}I", 4 * len(units), *units) + b"X\0"
-    normalizer = Precompiled(table)
-    return lambda text: len(normalizer.normalize_str(text))
+    return struct.pack(f"<{len(units) + 1}I", 4 * len(units), *units) + b"X\0"
 
 
 def _characters() -> Iterator[str]:
