@@ -145,7 +145,7 @@ private fun predict(rest: List<String>) {
 
 /**
  * The label with its probability, the score, the labels with all probabilities, the tags with their
- * probabilities and entities, or the answer with its place and probability.
+ * entities and probabilities, or the answer with its place and probability.
  */
 private fun shown(found: Prediction): String {
     val (label, labels) = found.label to found.labels
@@ -155,7 +155,7 @@ private fun shown(found: Prediction): String {
         labels != null -> "${labels.joinToString("|")}\t${found.probabilities.values.joinToString("\t")}"
         words != null -> {
             val entities = found.entities!!.map { "${it.label}:${it.start}:${it.end}:${it.text}" }
-            listOf(words.map { it.tag }, words.map { "${it.probability}" }, entities)
+            listOf(words.map { it.tag }, entities, words.map { "${it.probability}" })
                 .joinToString("\t") { it.joinToString("|") }
         }
         answer != null -> "${answer.text}\t${answer.start}\t${answer.end}\t${answer.probability}"
