@@ -29,6 +29,7 @@ LONGEST = 30
 _OVERLAP = 3
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+_FINAL_SIGMA, _SIGMA = "\u03c2", "\u03c3"
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def normalised(text: str) -> str:
     Rajpurkar et al., 1606.05250, section 6.1. Which sigma is final would depend on the text around
     it, so that all are the same.
     """
-    lower = text.lower().replace("ς", "σ")
+    lower = text.lower().replace(_FINAL_SIGMA, _SIGMA)
     return " ".join(_ARTICLES.sub(" ", lower.translate(_PUNCTUATION)).split())
 
 
