@@ -6,7 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from artifacts import BATCH, Rows, intents
+from artifacts import BATCH, ON_TOKENS, Rows, intents
+from commands import write
 from effine.runtime.artifact import Artifact
 from effine.runtime.run import Progress
 from effine.runtime.tokens import write_tokens
@@ -24,7 +25,10 @@ class Both:
         self.artifact, self.host, self.data = artifact, host, data
         self.python, self.other = folder / "python.ckpt", folder / "other.ckpt"
         self.tokens = folder / "data.tokens"
-        write_tokens(self.tokens, artifact, data)
+        if artifact.manifest.task.name in ON_TOKENS:
+            self.tokens = write(folder / "data.jsonl", data)
+        else:
+            write_tokens(self.tokens, artifact, data)
 
     def train_python(self, stop: int | None = None, **settings: Any) -> Trainer:
         trainer = Trainer(self.artifact, threads=1)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from artifacts import BATCH, PHASED, Exported, intents
+from artifacts import BATCH, ON_TOKENS, PHASED, Exported, intents
 from effine.export.methods import known_methods
 from effine.export.parity import run_parity
 from effine.export.pipeline import export
@@ -64,12 +64,14 @@ def test_trains_as_pytorch_does(
     assert_parity(host, artifact(method, precision=precision))
 
 
-@pytest.mark.parametrize("task", ["token-classification", "question-answering"])
+@pytest.mark.parametrize("task", ON_TOKENS)
 def test_tasks_on_tokens_are_replayed_but_not_trained(
-    artifact: Exported, runner: Runner, tmp_path: Path, task: str
+    artifact: Exported, runner: Runner, jvm: JvmRunner, tmp_path: Path, task: str
 ) -> None:
+    """In C++; for Kotlin see test_kotlin_training."""
     exported = artifact("head", "bert", task)
-    assert_parity(runner, exported)
+    for host in (runner, jvm):
+        assert_parity(host, exported)
     options = ("--data", tmp_path / "none.tokens", "--out", tmp_path / "a.ckpt")
     with pytest.raises(EngineError, match=f"task {task} can be replayed here but not trained yet"):
         runner.run("train", exported.path, *options)

@@ -2,138 +2,47 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import AddedToken, Encoding, Tokenizer, models, pre_tokenizers, processors, trainers
+from sentencepiece import SentencePieceTrainer
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
+from tokenizers import (
+    AddedToken,
+    Encoding,
+    Regex,
+    Tokenizer,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 from effine.export.backbones import packaged_minilm
+from effine.export.unicode_tables import cluster_table
 from effine.runtime.engines.jvm import JvmRunner
-from effine.runtime.errors import EngineError
 from effine.runtime.examples import Example
 from effine.runtime.tokenize import Tokenizer as Reference
+from texts import (
+    LONG_WORDS,
+    SENTENCES,
+    assigned_code_points,
+    changing_code_points,
+    every_code_point,
+    texts,
+)
 
 pytest_plugins = "runners"
 TEXTS = 20_000
-RUN = 64
-SENTENCES = (
-    "Wake me when the pasta is done, please!",
-    "Réveille-moi quand les pâtes sont prêtes\u00a0; l\u2019été, c\u2019est à 30\u202f°C.",
-    "Weck mich, wenn die Nudeln fertig sind \u2013 Straße, GRÜẞE, Äpfel.",
-    "¿Dónde está mi tarjeta? ¡Mañana, señor!",
-    "Разбуди меня, когда паста будет готова. Ёлка и й.",
-    "Ξύπνα με όταν είναι έτοιμα τα ζυμαρικά. ΟΔΥΣΣΕΥΣ ς Σ.",
-    "İstanbul'da ışıklar; I, ı, İ, i \u2013 ĞÜŞÖÇ.",
-    "パスタができたら起こしてください。ﾊﾟｽﾀ がぎぐげご",
-    "面条好了叫醒我，謝謝！㐀㐁 𠀀𠀁 豈更",
-    "파스타가 다 되면 깨워 주세요. \u1112\u1161\u11ab\u1100\u116e\u11a8",
-    "أيقظني عندما تنضج المعكرونة. مُحَمَّد ١٢٣٤",
-    "הער אותי כשהפסטה מוכנה. שָׁלוֹם",
-    "पास्ता तैयार होने पर मुझे जगाना। क़ ख़ १२३",
-    "ปลุกฉันเมื่อพาสต้าเสร็จ น้ำ ๑๒๓",
-    "Đánh thức tôi khi mì chín: ằ ế ộ ữ.",
-    "গরম ভাত, தமிழ் நூறு, తెలుగు, ಕನ್ನಡ, മലയാളം",
-    "Հայերեն ԲԱՐԵՎ և ქართული ᲥᲐᲠᲗᲣᲚᲘ",
-    "👩‍👩‍👧‍👦 👍🏽 🇩🇪🇫🇷 ❤️ 🏴󠁧󠁢󠁥󠁮󠁧󠁿 \u200d\ufe0f 1️⃣",
-    "e\u0301\u0323 a\u0323\u0301 q\u0307\u0323\u0345 \u0344\u0f73 \u1e69 ſ ﬁ ﬀ Å K Ω ǆ ŉ",
-    "user@example.com https://x.org/a?b=c&d=%20 #tag $3.50 C++ a_b-c/d\\e ~`^|<>",
-)
-SPECIAL = (
-    "[CLS]",
-    "[SEP]",
-    "[MASK]",
-    "[UNK]",
-    "[PAD]",
-    "[sep]",
-    "[ CLS ]",
-    "##ing",
-    "</s>",
-    "<mask>",
-)
-SPACES = (
-    " ",
-    "  ",
-    "\t",
-    "\n",
-    "\r\n",
-    "\u00a0",
-    "\u2009",
-    "\u3000",
-    "\u2028",
-    "\x85",
-    "\x1c",
-    "\u200b",
-)
-CONTROLS = (
-    "\0",
-    "\x01",
-    "\x7f",
-    "\x9f",
-    "\ufffd",
-    "\ufeff",
-    "\u00ad",
-    "\u202e",
-    "\U000e0041",
-    "\ue000",
-)
-BLOCKS = (
-    (0x20, 0x7F),
-    (0xA0, 0x250),
-    (0x300, 0x370),
-    (0x370, 0x600),
-    (0x900, 0x0E00),
-    (0x1E00, 0x2100),
-)
+SPECIAL_PIECES = ("<s>", "<pad>", "</s>", "<unk>")
 
 Text = str | tuple[str, str]
-
-
-def word(draw: random.Random) -> str:
-    kind = draw.randrange(10)
-    if kind < 4:
-        return draw.choice(draw.choice(SENTENCES).split())
-    if kind == 4:
-        return draw.choice(SPECIAL)
-    if kind == 5:
-        return draw.choice(CONTROLS)
-    if kind == 6:
-        low, high = draw.choice(BLOCKS)
-        return "".join(chr(draw.randrange(low, high)) for _ in range(draw.randrange(1, 12)))
-    if kind == 7:
-        return "".join(anything(draw) for _ in range(draw.randrange(1, 6)))
-    if kind == 8:
-        part = draw.choice(("a", "ab", "Straße", "é", "e\u0301", "字", "!", "\U0001f600", "क"))
-        return part * draw.choice((1, 20, 99, 100, 101, 150))
-    return draw.choice(draw.choice(SENTENCES).split()).swapcase()
-
-
-def anything(draw: random.Random) -> str:
-    code = draw.randrange(sys.maxunicode - 0x7FF)
-    return chr(code if code < 0xD800 else code + 0x800)
-
-
-def texts(seed: int, count: int) -> list[str]:
-    """Whole sentences, and words of all kinds in a row; some are empty."""
-    draw = random.Random(seed)
-    made = ["", " ", "\n", *SENTENCES]
-    while len(made) < count:
-        words = [word(draw) for _ in range(draw.choice((0, 1, 2, 5, 12)))]
-        made.append("".join(w + draw.choice(("", *SPACES[:1] * 8, *SPACES)) for w in words))
-    return made
-
-
-def every_code_point() -> list[str]:
-    """All code points between letters, a few in each text."""
-    codes = [*range(0xD800), *range(0xE000, sys.maxunicode + 1)]
-    return [
-        "".join(f"{chr(code)}A{chr(code)}\u0301 " for code in codes[start : start + RUN])
-        for start in range(0, len(codes), RUN)
-    ]
 
 
 def expected(encoding: Encoding) -> list[object]:
@@ -206,12 +115,6 @@ def test_other_normalizers(
     assert not differences(jvm, tokenizer, texts(3, 1000), tmp_path)[:3]
 
 
-def test_an_unknown_part_is_named(jvm: JvmRunner, wordpiece: Path, tmp_path: Path) -> None:
-    tokenizer = changed(wordpiece, tmp_path / "tokenizer.json", type="Other")
-    with pytest.raises(EngineError, match=r"tokenizer\.json: .*normalizer 'Other' is unknown"):
-        differences(jvm, tokenizer, ["a"], tmp_path)
-
-
 @pytest.mark.parametrize("length", [3, 8, 17])
 def test_truncation(jvm: JvmRunner, wordpiece: Path, tmp_path: Path, length: int) -> None:
     """Long pairs and single texts, cut as the Python runtime cuts them."""
@@ -276,3 +179,133 @@ def test_other_byte_level_options(
     path.write_text(json.dumps(document))
     both: list[Text] = [*texts(5, 1000), *zip(texts(6, 200), texts(7, 200), strict=True)]
     assert not differences(jvm, path, both, tmp_path)[:3]
+
+
+def learned_unigram(normalizer: normalizers.Normalizer) -> Tokenizer:
+    """As XLM-R has it: spaces are split at, and each word gets a mark."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
+    )
+    trainer = trainers.UnigramTrainer(
+        vocab_size=2000,
+        special_tokens=list(SPECIAL_PIECES),
+        unk_token="<unk>",
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([*SENTENCES, *LONG_WORDS] * 3, trainer)
+    tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, normalized=False)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s>:1 $B:1 </s>:1",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
+    )
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def charsmap() -> bytes:
+    """SentencePiece's own rules, which XLM-R and T5 take; ALBERT's differ in a few entries."""
+    model = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES),
+        model_writer=model,
+        vocab_size=1000,
+        hard_vocab_limit=False,
+        normalization_rule_name="nmt_nfkc",
+        minloglevel=2,
+    )
+    spec = ModelProto.FromString(model.getvalue()).normalizer_spec
+    return bytes(spec.precompiled_charsmap)
+
+
+@pytest.fixture(scope="session")
+def unigram(charsmap: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("unigram") / "tokenizer.json"
+    learned_unigram(normalizers.Precompiled(charsmap)).save(str(path))
+    return path
+
+
+def test_unigram(jvm: JvmRunner, unigram: Path, tmp_path: Path) -> None:
+    """Ways of cutting a long row of one character are equally good up to rounding."""
+    both = list(zip(texts(1, 500), texts(2, 500)[::-1], strict=True))
+    every: list[Text] = [*texts(0, TEXTS), *assigned_code_points(), *both, *LONG_WORDS]
+    assert not differences(jvm, unigram, every, tmp_path)[:3]
+
+
+def test_clusters(jvm: JvmRunner, unigram: Path, tmp_path: Path) -> None:
+    """A cluster of at most 5 bytes becomes one X, a longer one an X for each code point."""
+    document = json.loads(unigram.read_text())
+    table = json.loads(normalizers.Precompiled(cluster_table()).__getstate__())
+    document |= {"normalizer": table, "pre_tokenizer": None}
+    document["added_tokens"] = document["added_tokens"][: len(SPECIAL_PIECES)]
+    document["model"]["vocab"][len(SPECIAL_PIECES) :] = [["X", -1]]
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(document))
+    draw = random.Random(0)
+    kinds = "a\r\n \xa9\u2764\U0001f469\u0301\u0308\u0903\u200c\u200d\ufe0f\u0600\u0915\u0937\u094d"
+    kinds += "\u093c\u1100\u1161\u11a8\uac00\uac01\U0001f1e6\U0001f3fd\u00ad\U000110bd\u0e33"
+    rows = ["".join(draw.choices(kinds, k=draw.randrange(1, 9))) for _ in range(6000)]
+    assert not differences(jvm, path, [*rows, *texts(8, 1000)], tmp_path)[:3]
+
+
+def as_albert(charsmap: bytes) -> normalizers.Normalizer:
+    return normalizers.Sequence(
+        [
+            normalizers.Replace("``", '"'),
+            normalizers.Replace("''", '"'),
+            normalizers.NFKD(),
+            normalizers.StripAccents(),
+            normalizers.Lowercase(),
+            normalizers.Precompiled(charsmap),
+            normalizers.Replace(Regex(" {2,}"), " "),
+        ]
+    )
+
+
+def as_t5(charsmap: bytes) -> normalizers.Normalizer:
+    return normalizers.Sequence(
+        [
+            normalizers.Precompiled(charsmap),
+            normalizers.Strip(left=False, right=True),
+            normalizers.Replace(Regex(" {2,}"), "\u2581"),
+        ]
+    )
+
+
+def canonical(charsmap: bytes) -> normalizers.Normalizer:
+    return normalizers.Sequence([normalizers.Strip(), normalizers.NFC()])
+
+
+def compatible(charsmap: bytes) -> normalizers.Normalizer:
+    return normalizers.Sequence(
+        [normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex("a+"), "xyz")]
+    )
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "metaspace", "fallback"),
+    [
+        (as_albert, {"prepend_scheme": "first"}, False),
+        (as_t5, {"prepend_scheme": "always"}, True),
+        (canonical, {"prepend_scheme": "first", "split": False}, False),
+        (compatible, {"prepend_scheme": "never", "replacement": "_"}, True),
+    ],
+)
+def test_other_unigrams(
+    jvm: JvmRunner, unigram: Path, charsmap: bytes, tmp_path: Path, normalizer, metaspace, fallback
+) -> None:
+    """With bytes for what has no piece, and without."""
+    document = json.loads(unigram.read_text())
+    given = Tokenizer(models.Unigram())
+    given.normalizer = normalizer(charsmap)
+    document["normalizer"] = json.loads(given.to_str())["normalizer"]
+    document["pre_tokenizer"] = {"type": "Metaspace", "replacement": "\u2581"} | metaspace
+    document["model"]["byte_fallback"] = fallback
+    document["added_tokens"] = document["added_tokens"][: len(SPECIAL_PIECES)]
+    document["model"]["vocab"] += [[f"<0x{byte:02X}>", -20.5] for byte in range(256)]
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(document))
+    every = [*texts(9, 1000), *changing_code_points()]
+    assert not differences(jvm, path, every, tmp_path)[:3]

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from artifacts import Exported, intents, pairs, tags
+from artifacts import DATA, ON_TOKENS, Exported, Rows, intents, pairs, tags
 from commands import write
 from effine.runtime.engines.jvm import JvmRunner
 from effine.runtime.errors import EngineError
+from effine.runtime.tasks.question_answering import FoundAnswer
+from effine.runtime.tasks.token_classification import TaggedText
 from effine.runtime.tokens import write_tokens
 from effine.runtime.trainer import Trainer
 from runs import SETTINGS, UPDATES, Both
@@ -86,3 +88,70 @@ def test_several_labels_from_texts(artifact: Exported, jvm: JvmRunner, tmp_path:
     trainer.fit(both.tokens, eval=both.tokens, checkpoint=both.python, **SETTINGS)
     both.train_host("--eval", both.tokens, **SETTINGS)
     assert both.same()
+
+
+def odd_rows(task: str) -> Rows:
+    """Texts that are too long, answers to words of several scripts, words without a token."""
+    if task == "token-classification":
+        words = [
+            "lamp",
+            "\u200b",
+            "New York",
+            "\x1c\U0001f600",
+            "ΟΔΟΣ",
+            "l\u00a0amp",
+            "e\u0301t\u00e9",
+        ]
+        marks = ["B-lamp", "O", "B-place", "I-place", "B-time", "I-time", "O"]
+        return [{"tokens": words * n, "tags": marks * n} for n in (1, 4)]
+    context = "\U0001f600 the ΟΔΟΣ, in a  \u0130stanbul caf\u00e9! an answer\x1c is far off, " * 3
+    found = ("ΟΔΟΣ, in a", "\u0130stanbul caf\u00e9!", "an answer\x1c is", "the")
+    answers = [{"text": text, "start": context.index(text)} for text in found]
+    later = {"text": "far off", "start": context.rindex("far off")}
+    question = "where is the \U0001f600 " * 4
+    return [
+        {"question": question, "context": context, "answers": answers},
+        {"question": "how far?", "context": context, "answers": [later, *answers]},
+        {"question": "the", "context": "\u200b", "answers": [{"text": "\u200b", "start": 0}]},
+    ]
+
+
+@pytest.mark.parametrize("task", ON_TOKENS)
+def test_tasks_on_tokens(artifact: Exported, jvm: JvmRunner, tmp_path: Path, task: str) -> None:
+    """Interrupted, with evaluation data, and what is then predicted."""
+    rows = [*DATA[task](), *odd_rows(task)]
+    both = Both(artifact("head", "bert", task), jvm, tmp_path, rows)
+    settings = SETTINGS | {"head_rate": 0.2}
+    dev = write(tmp_path / "dev.jsonl", rows[::-3])
+    trainer = Trainer(both.artifact, threads=1)
+    report = trainer.fit(both.tokens, eval=dev, checkpoint=both.python, **settings)
+    assert report.samples >= len(rows) and report.truncated and report.metrics != report.before
+    both.train_host("--eval", dev, "--stop-after", str(UPDATES), **settings)
+    assert not both.same()
+    both.train_host("--eval", dev, "--resume")
+    assert both.same()
+    printed = both.host.run(
+        *("predict", both.artifact.path, "--data", both.tokens, "--state", both.python),
+        *("--threads", "1"),
+    )
+    expected = [shown(found) for found in trainer.predict(both.tokens)]
+    for line, wanted in zip(printed.rstrip("\n").split("\n"), expected, strict=True):
+        found = line.split("\t")
+        *exact, shares = wanted
+        assert found[: len(exact)] == exact
+        np.testing.assert_allclose(
+            [float(share) for share in found[len(exact)].split("|") if share != "null"],
+            shares,
+            rtol=1e-12,
+        )
+
+
+def shown(found: object) -> list[object]:
+    """What the runner prints: columns, the last one with probabilities."""
+    if isinstance(found, FoundAnswer):
+        return [found.text, str(found.start), str(found.end), [found.probability]]
+    assert isinstance(found, TaggedText)
+    spans = [f"{e.label}:{e.start}:{e.end}:{e.text}" for e in found.entities]
+    tagged = [word.tag for word in found.words]
+    shares = [word.probability for word in found.words if word.probability is not None]
+    return ["|".join(tagged), "|".join(spans), shares]

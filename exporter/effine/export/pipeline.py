@@ -23,6 +23,7 @@ from effine.export.methods import make_method
 from effine.export.model import Model
 from effine.export.optimizers import Optimizer, make_optimizer
 from effine.export.phases import state_tensors
+from effine.export.platforms import check_platform
 from effine.export.precision import choose_precision
 from effine.export.prepare import calibration_batches, measure_frozen_head, prepare
 from effine.export.programs import Programs, build_programs
@@ -60,6 +61,7 @@ class Settings:
         recompute: compute results again for the backward pass instead of keeping them, by default
             not.
         target: `xnnpack`, ExecuTorch programs for phones, or `onnx`, for ONNX Runtime.
+        platform: `android` refuses what its SDK can't serve; by default any platform will do.
         max_memory: bytes that training may take; of the settings above, those that were
             left at None give way.
         seed: seed of the pieces' initial values.
@@ -84,6 +86,7 @@ class Settings:
     backbone_precision: str | None = None
     recompute: bool | None = None
     target: str = "xnnpack"
+    platform: str | None = None
     max_memory: int | None = None
     seed: int = 0
 
@@ -120,6 +123,7 @@ def export(
     chosen = dataclasses.replace(chosen, pooling=_pooling(chosen))
     progress("loading the backbone")
     backbone = load_backbone(chosen.model, chosen.pooling)
+    check_platform(chosen.platform, chosen.target, chosen.task, backbone.tokenizer)
     data = prepare(chosen.task, chosen.data, chosen.labels, chosen.spare_labels, backbone)
     seqs = choose_seqs(chosen.seq, data.lengths, backbone.max_length)
     samples = data.samples(max(seqs))

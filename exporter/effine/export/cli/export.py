@@ -109,6 +109,11 @@ from effine.export.errors import ExportError
     help="xnnpack: ExecuTorch programs; onnx: programs for ONNX Runtime.",
 )
 @click.option(
+    "--platform",
+    type=click.Choice(["android"]),
+    help="Refuse what this platform's SDK can't serve.",
+)
+@click.option(
     "--max-memory",
     type=size,
     help="Most that training may take, such as 150MB; precision, recomputing, batch and first "

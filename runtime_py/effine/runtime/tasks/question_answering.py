@@ -29,6 +29,7 @@ LONGEST = 30
 _OVERLAP = 3
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+_FINAL_SIGMA, _SIGMA = "\u03c2", "\u03c3"
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,7 @@ class QuestionAnswering(Task):
         ]
         scores = {"f1": token_f1, "exact_match": exact_match}
         return {
-            name: sum(max(score(text, answer) for answer in answers) for text, answers in pairs)
-            / len(pairs)
+            name: float(np.mean([max(score(text, a) for a in answers) for text, answers in pairs]))
             for name, score in scores.items()
         }
 
@@ -163,9 +163,11 @@ class QuestionAnswering(Task):
 def normalised(text: str) -> str:
     """SQuAD's normal form: lower case, no punctuation, articles or extra spaces.
 
-    Rajpurkar et al., 1606.05250, section 6.1.
+    Rajpurkar et al., 1606.05250, section 6.1. Which sigma is final would depend on the text around
+    it, so that all are the same.
     """
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+    lower = text.lower().replace(_FINAL_SIGMA, _SIGMA)
+    return " ".join(_ARTICLES.sub(" ", lower.translate(_PUNCTUATION)).split())
 
 
 def exact_match(found: str, answer: str) -> float:

@@ -156,7 +156,7 @@ class TokenClassification(Task):
         if len(tags) < 2 or len(set(tags)) > 1:
             return None
         return (
-            f"every word of the evaluation data is predicted to be {shown(tags[0])}: training is "
+            f"every word of the evaluation data is predicted to be '{tags[0]}': training is "
             "too short, or the learning rates are too low"
         )
 

@@ -11,7 +11,15 @@ internal sealed interface Json {
     /** A whole number above the range of [Whole]. */
     data class Large(val value: ULong) : Json
 
-    data class Real(val value: Double) : Json
+    data class Real(val value: Double) : Json {
+        /** How the number is written in the document that it was read from. */
+        var written: String? = null
+            private set
+
+        constructor(written: String) : this(written.toDouble()) {
+            this.written = written
+        }
+    }
 
     data class Text(val value: String) : Json
 
@@ -173,7 +181,7 @@ private class JsonParser(private val text: String, private val depth: Int) {
             written.toLongOrNull()?.let { return Json.Whole(it) }
             written.toULongOrNull()?.let { return Json.Large(it) }
         } else {
-            written.toDouble().let { if (it.isFinite()) return Json.Real(it) }
+            Json.Real(written).let { if (it.value.isFinite()) return it }
         }
         fail("number out of range")
     }

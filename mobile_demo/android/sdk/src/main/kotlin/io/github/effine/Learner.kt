@@ -1,25 +1,13 @@
 package io.github.effine
 
-import kotlin.math.exp
-import kotlin.math.tanh
-
-/**
- * A label with the probabilities of all labels, a score, or several labels.
- *
- * @property labels for several labels those whose probability is above one half; [label] is then null.
- */
-class Prediction internal constructor(
-    val label: String?,
-    val probabilities: Map<String, Double>,
-    val score: Double? = null,
-    val labels: List<String>? = null,
-)
+import io.github.effine.tasks.TASKS
 
 /** Moves tensors between features, state and programs; knows no method. */
 internal class Learner(private val artifact: Artifact, private val engine: Engine) {
     private val manifest = artifact.manifest
     private val features = FeatureSource(manifest, engine)
     private val buffers = Buffers()
+    private val task = TASKS.getValue(manifest.task.name)
     private lateinit var next: State
 
     /** Sums of gradients, and where the next ones go. */
@@ -142,9 +130,14 @@ internal class Learner(private val artifact: Artifact, private val engine: Engin
 
     private fun longest(data: Dataset, samples: List<Int>): Int = samples.maxOf { data.seqs[it] }
 
-    /** Logits of the labels in use for every sample, computed in batches of similar length. */
-    fun logits(data: Dataset): List<FloatArray> {
+    /**
+     * Logits of the labels in use, computed in batches of similar length.
+     *
+     * @return [C] for each sample, or those of its tokens one after the other, [L * C].
+     */
+    private fun logits(data: Dataset): List<FloatArray> {
         val batch = if (data.size == 1) 1 else manifest.batch
+        val used = task.outputs(labels)
         val rows = arrayOfNulls<FloatArray>(data.size)
         for (samples in data.seqs.indices.sortedBy { data.seqs[it] }.chunked(batch)) {
             val seq = longest(data, samples)
@@ -152,30 +145,23 @@ internal class Learner(private val artifact: Artifact, private val engine: Engin
             val given = features.batch(samples.map { data.tokens[it] }, batch, seq)
             engine.run(method, { given[it.name] ?: state[it.name] }, { buffers.of(method, it) })
             val output = buffers.of(method, method.outputs.first { it.role == "logits" })
-            val columns = output.shape[1]
+            val columns = output.shape.last()
+            val lines = output.count / batch / columns
             val values = output.floats()
             samples.forEachIndexed { row, sample ->
-                rows[sample] = FloatArray(maxOf(1, labels.size)) { values.get(row * columns + it) }
+                val own = if (output.shape.size == 3) data.tokens[sample].ids.size else 1
+                rows[sample] = FloatArray(own * used) { values.get((row * lines + it / used) * columns + it % used) }
             }
         }
         return rows.map { it!! }
     }
 
-    fun metrics(data: Dataset): Map<String, Double> = evaluate(manifest.task, logits(data), data.targets)
+    fun metrics(data: Dataset): Map<String, Double> = task.evaluate(logits(data), data.samples, labels)
 
-    /** Turns one row of logits into a label with probabilities, a score, or several labels. */
-    fun prediction(logits: FloatArray): Prediction {
-        if (manifest.task.name == TaskInfo.REGRESSION) return Prediction(null, emptyMap(), logits[0].toDouble())
-        if (manifest.task.name == TaskInfo.MULTILABEL) {
-            val shares = labels.indices.associate { labels[it] to 0.5 + 0.5 * tanh(0.5 * logits[it]) }
-            return Prediction(null, shares, labels = shares.filterValues { it > 0.5 }.keys.toList())
-        }
-        val highest = logits.max().toDouble()
-        val shares = DoubleArray(logits.size) { exp(logits[it] - highest) }
-        val sum = pairwiseSum(shares)
-        val probabilities = labels.indices.associate { labels[it] to shares[it] / sum }
-        return Prediction(labels[largest(logits)], probabilities)
-    }
+    fun predictions(data: Dataset): List<Prediction> = task.predictions(logits(data), data.samples, labels)
+
+    /** A warning if the same is predicted for all of the data. */
+    fun collapse(data: Dataset): String? = task.collapse(logits(data), data.samples, labels)
 
     /** Claims a spare row of the head for a new label. */
     fun addLabel(name: String) {

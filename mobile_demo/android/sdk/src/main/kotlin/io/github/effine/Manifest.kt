@@ -51,12 +51,6 @@ class TaskInfo internal constructor(
 ) {
     /** Rows of the head, one for each label that there is or that can be added. */
     internal val rows: Int get() = labels.size + spareLabels
-
-    internal companion object {
-        const val CLASSIFICATION = "classification"
-        const val MULTILABEL = "multilabel"
-        const val REGRESSION = "regression"
-    }
 }
 
 /** Token inputs in program order. */

@@ -1,5 +1,7 @@
 package io.github.effine
 
+import io.github.effine.tasks.TASKS
+
 private const val SCHEMA = 2
 private const val PLAIN_SCHEMA = 1
 internal const val MANIFEST = "manifest.json"
@@ -146,8 +148,8 @@ private fun Fields.backbone() {
 }
 
 private fun Fields.task(): TaskInfo {
-    val name = get("name").oneOf(TaskInfo.CLASSIFICATION, TaskInfo.MULTILABEL, TaskInfo.REGRESSION)
-    get("metric").oneOf("accuracy", "micro_f1", "pearson")
+    val name = get("name").oneOf(*TASKS.keys.toTypedArray())
+    get("metric").oneOf(TASKS.getValue(name).metrics.first())
     val labels = get("labels").items().map { it.text() }
     return TaskInfo(name, labels, get("spare_labels").count(), get("pair").boolean())
 }

@@ -3,36 +3,11 @@ package io.github.effine
 import kotlin.math.abs
 import kotlin.math.sqrt
 
-/** All metrics of a task by name, the main one first. */
-internal fun evaluate(task: TaskInfo, logits: List<FloatArray>, targets: Tensor): Map<String, Double> {
-    if (task.name == TaskInfo.MULTILABEL) return labelF1(logits, applying(targets, logits.first().size))
-    if (task.name == TaskInfo.REGRESSION) {
-        val scores = DoubleArray(logits.size) { logits[it][0].toDouble() }
-        val wanted = targets.floats().let { view -> DoubleArray(logits.size) { view.get(it).toDouble() } }
-        val squares = DoubleArray(scores.size) { (scores[it] - wanted[it]) * (scores[it] - wanted[it]) }
-        return linkedMapOf(
-            "pearson" to pearson(scores, wanted),
-            "spearman" to pearson(ranks(scores), ranks(wanted)),
-            "mse" to pairwiseSum(squares) / squares.size,
-        )
-    }
-    val predicted = IntArray(logits.size) { largest(logits[it]) }
-    val labels = targets.longs().let { view -> IntArray(logits.size) { view.get(it).toInt() } }
-    return linkedMapOf("accuracy" to accuracy(predicted, labels), "macro_f1" to macroF1(predicted, labels))
-}
-
-/** The metric that decides which epoch was best. */
-internal fun mainMetric(task: TaskInfo): String = when (task.name) {
-    TaskInfo.REGRESSION -> "pearson"
-    TaskInfo.MULTILABEL -> "micro_f1"
-    else -> "accuracy"
-}
-
 /**
  * F1 over all decisions, and the mean of the labels' F1, where a label that neither applies nor is
  * predicted anywhere counts as 0; a label is predicted where its logit is above 0.
  */
-private fun labelF1(logits: List<FloatArray>, applying: List<List<Int>>): Map<String, Double> {
+internal fun labelF1(logits: List<FloatArray>, applying: List<List<Int>>): Map<String, Double> {
     val (right, named) = IntArray(logits.first().size) to IntArray(logits.first().size)
     for ((row, wanted) in logits.zip(applying)) {
         val predicted = row.indices.filter { row[it] > 0 }
@@ -52,6 +27,9 @@ internal fun largest(values: FloatArray): Int {
     for (i in values.indices) if (values[i] > values[best]) best = i
     return best
 }
+
+/** The position of the largest value, the first of equals. */
+internal fun largest(values: DoubleArray): Int = values.indices.maxBy { values[it] }
 
 internal fun accuracy(predicted: IntArray, labels: IntArray): Double =
     predicted.indices.count { predicted[it] == labels[it] }.toDouble() / predicted.size

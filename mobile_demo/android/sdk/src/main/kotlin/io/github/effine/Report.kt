@@ -56,9 +56,9 @@ class Report internal constructor() {
      * Warns of training that didn't learn, each time with the likely cause.
      *
      * @param changed whether any parameter differs from where training started.
-     * @param oneLabel whether all predictions on the evaluation data are the same label.
+     * @param collapse what to say if the same is predicted for all of the evaluation data.
      */
-    internal fun diagnose(changed: Boolean, oneLabel: Boolean, frozenHead: FrozenHead?) {
+    internal fun diagnose(changed: Boolean, collapse: String?, frozenHead: FrozenHead?) {
         val losses = epochs.mapNotNull { it.loss }
         val found = ArrayList<String>()
         if (!changed) {
@@ -72,10 +72,7 @@ class Report internal constructor() {
                     "that labels match their texts"
             }
         }
-        if (oneLabel) {
-            found += "every prediction on the evaluation data is the same label: the classes are " +
-                "unbalanced (try class weights 'balanced') or training is too short"
-        }
+        if (collapse != null) found += collapse
         if (found.isNotEmpty() && frozenHead != null) {
             found += "for comparison, a linear head on the frozen backbone reaches " +
                 "${frozenHead.metric} ${fixed(frozenHead.score, 3)} (${frozenHead.data})"

@@ -1,5 +1,6 @@
 package io.github.effine
 
+import io.github.effine.tasks.TASKS
 import io.github.effine.tokenizer.Tokenizer
 import java.io.Closeable
 import java.io.File
@@ -37,7 +38,7 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
      * @throws DataError an example can't be used with this artifact.
      */
     fun dataset(examples: List<Example>, labelled: Boolean = true, classWeights: String? = null): Dataset {
-        if (classWeights != null && (classWeights != BALANCED || manifest.task.name == TaskInfo.REGRESSION || !labelled)) {
+        if (classWeights != null && (classWeights != BALANCED || !labelled)) {
             throw DataError("class weights '$classWeights' can't be used; use '$BALANCED', for labelled classes")
         }
         return tokenized(examples, manifest, tokenizer, labels, labelled, classWeights)
@@ -132,9 +133,9 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
     /** Metrics of the current parameters on labelled data. */
     fun evaluate(data: Dataset): Map<String, Double> = lock.withLock { learner.metrics(data) }
 
-    /** Predictions for all samples, in order. */
+    /** Predictions for all examples, in order. */
     fun predict(data: Dataset): List<Prediction> =
-        lock.withLock { learner.logits(data).map { learner.prediction(it) } }
+        lock.withLock { learner.predictions(data) }
 
     /** Predictions for texts, in order. */
     fun predict(texts: List<String>): List<Prediction> = predict(dataset(texts.map { Example(it) }, labelled = false))
@@ -270,7 +271,7 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
             run.cursor = 0
             val metrics = eval?.let { learner.metrics(it) }.orEmpty()
             run.report.endEpoch(run.epoch, metrics)
-            val metric = metrics[mainMetric(manifest.task)] ?: return
+            val metric = metrics[TASKS.getValue(manifest.task.name).metrics.first()] ?: return
             val best = run.bestMetric
             if (best == null || metric > best) {
                 run.bestMetric = metric
@@ -291,10 +292,7 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
             val initial = artifact.initialState()
             val parameters = learner.layout.filter { it.isParameter }
             val changed = parameters.any { !initial[it.name].sameBits(learner.state[it.name]) }
-            val single = manifest.task.name == TaskInfo.CLASSIFICATION
-            val predicted = if (single) eval?.let { learner.logits(it).map(::largest) } else null
-            val oneLabel = predicted != null && predicted.size > 1 && predicted.distinct().size == 1
-            run.report.diagnose(changed, oneLabel, manifest.frozenHead)
+            run.report.diagnose(changed, eval?.let { learner.collapse(it) }, manifest.frozenHead)
         }
 
         private fun save() {

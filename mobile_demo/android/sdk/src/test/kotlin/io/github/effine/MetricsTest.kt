@@ -1,17 +1,24 @@
 package io.github.effine
 
+import io.github.effine.tasks.Classification
+import io.github.effine.tasks.MultiLabel
+import io.github.effine.tasks.Samples
+import io.github.effine.tasks.Task
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
 import org.junit.Test
 
 class MetricsTest {
-    private val classes = TaskInfo("classification", listOf("a", "b", "c"), 0, false)
+    private val labels = listOf("a", "b", "c")
+
+    private fun evaluated(task: Task, logits: List<FloatArray>, targets: Tensor) =
+        task.evaluate(logits, Samples(emptyList(), emptyList(), IntArray(0), targets, 0), labels)
 
     @Test
     fun classification() {
         val logits = listOf(floatArrayOf(2f, 1f, 0f), floatArrayOf(0f, 1f, 1f), floatArrayOf(0f, 3f, 1f), floatArrayOf(1f, 0f, 0f))
         val targets = Tensor(DType.I64, listOf(4)).also { it.longs().put(longArrayOf(0, 1, 2, 1)) }
-        val metrics = evaluate(classes, logits, targets)
+        val metrics = evaluated(Classification, logits, targets)
         assertEquals(listOf("accuracy", "macro_f1"), metrics.keys.toList())
         assertEquals(0.5, metrics.getValue("accuracy"), 0.0)
         assertEquals((2.0 / 3 + 0.5 + 0.0) / 3, metrics.getValue("macro_f1"), 1e-15)
@@ -19,10 +26,9 @@ class MetricsTest {
 
     @Test
     fun `several labels`() {
-        val task = TaskInfo("multilabel", listOf("a", "b", "c"), 1, false)
         val logits = listOf(floatArrayOf(2f, -1f, 0f), floatArrayOf(1f, 1f, -1f))
         val targets = Tensor.floats(listOf(2, 4), floatArrayOf(1f, 0f, 0f, 0f, 0f, 1f, 0f, 0f))
-        val metrics = evaluate(task, logits, targets)
+        val metrics = evaluated(MultiLabel, logits, targets)
         assertEquals(listOf("micro_f1", "macro_f1"), metrics.keys.toList())
         assertEquals(4.0 / 5, metrics.getValue("micro_f1"), 0.0)
         assertEquals((2.0 / 3 + 1.0 + 0.0) / 3, metrics.getValue("macro_f1"), 1e-15)

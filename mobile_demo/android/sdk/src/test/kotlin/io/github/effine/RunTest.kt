@@ -40,19 +40,18 @@ class RunTest {
         report.lossSum = 4.0
         report.weightSum = 2.0
         report.endEpoch(2, emptyMap())
-        report.diagnose(changed = true, oneLabel = true, FrozenHead(0.875, "accuracy", "dev"))
+        report.diagnose(changed = true, collapse = "all the same", FrozenHead(0.875, "accuracy", "dev"))
         assertEquals(
             listOf(
                 "the loss rose (1.5 to 2): lower learning rates",
-                "every prediction on the evaluation data is the same label: the classes are unbalanced " +
-                    "(try class weights 'balanced') or training is too short",
+                "all the same",
                 "for comparison, a linear head on the frozen backbone reaches accuracy 0.875 (dev)",
             ),
             report.warnings,
         )
         val json = report.toJson()
         assertEquals(json.canonical(), Report.of(Place(json, "report")).toJson().canonical())
-        report.diagnose(changed = false, oneLabel = false, null)
+        report.diagnose(changed = false, collapse = null, null)
         assertTrue(report.warnings.single().startsWith("the parameters didn't change"))
     }
 

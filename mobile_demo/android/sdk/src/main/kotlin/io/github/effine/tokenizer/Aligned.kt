@@ -25,6 +25,12 @@ internal class Aligned(val codes: IntArray, val starts: IntArray, val ends: IntA
         }
     }
 
+    /** The same behind [code], which comes from where the first code point does; there must be one. */
+    fun behind(code: Int): Aligned = build {
+        add(code, 0)
+        for (i in 0 until size) add(codes[i], i)
+    }
+
     inline fun build(fill: Builder.() -> Unit): Aligned = Builder(this).apply(fill).result()
 
     /** Collects code points that come from places in [source]. */

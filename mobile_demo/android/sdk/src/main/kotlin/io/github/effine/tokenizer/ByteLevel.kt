@@ -13,14 +13,9 @@ internal val BYTE_CHARACTERS: IntArray = run {
 /** Splits as GPT-2 does, then writes every byte of the UTF-8 text as a character (Radford et al., 2019). */
 internal class ByteLevel(private val addPrefixSpace: Boolean, private val split: Boolean) : PreTokenizer {
     override fun apply(text: Aligned): List<Aligned> {
-        val prefixed = if (addPrefixSpace && text.size > 0 && text.codes[0] != SPACE) text.withSpace() else text
+        val prefixed = if (addPrefixSpace && text.size > 0 && text.codes[0] != SPACE) text.behind(SPACE) else text
         val words = if (split) prefixed.words() else listOf(prefixed)
         return words.map { word -> word.replace(::byteCharacters) }
-    }
-
-    private fun Aligned.withSpace(): Aligned = build {
-        add(SPACE, 0)
-        for (i in 0 until size) add(codes[i], i)
     }
 
     private fun Aligned.words(): List<Aligned> {

@@ -33,6 +33,9 @@ class Encoding internal constructor(private val entries: List<Entry>) {
     /** Which text each token comes from, 0 or 1; -1 for special tokens. */
     val sequences: IntArray get() = IntArray(size) { entries[it].sequence }
 
+    /** The tokens at the places for which [keep] holds. */
+    internal fun select(keep: (Int) -> Boolean): Encoding = Encoding(entries.filterIndexed { place, _ -> keep(place) })
+
     /**
      * The same cut to [maxLength] tokens, from the end of the longer text first: the shorter text
      * stays whole if it leaves the longer one as much; otherwise they share the room, and an odd

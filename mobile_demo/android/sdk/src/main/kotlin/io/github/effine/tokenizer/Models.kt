@@ -26,6 +26,7 @@ internal fun model(place: Place): Model {
             )
         }
         "BPE" -> Bpe.read(fields)
+        "Unigram" -> Unigram.read(fields)
         else -> unsupported("model", type)
     }
 }

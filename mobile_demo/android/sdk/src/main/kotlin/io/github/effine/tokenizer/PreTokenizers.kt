@@ -20,6 +20,7 @@ internal fun preTokenizer(place: Place): PreTokenizer {
             fields.getValue("add_prefix_space").boolean(),
             fields.present("use_regex")?.boolean() ?: true,
         )
+        "Metaspace" -> Metaspace.read(fields)
         "WhitespaceSplit" -> PreTokenizer { it.splitRemoving(Unicode::isWhitespace) }
         "Sequence" -> {
             val parts = fields.getValue("pretokenizers").items().map(::preTokenizer)

@@ -1,5 +1,6 @@
 package io.github.effine.runner
 
+import io.github.effine.Answer
 import io.github.effine.Artifact
 import io.github.effine.Bundle
 import io.github.effine.Dataset
@@ -8,6 +9,7 @@ import io.github.effine.Engine
 import io.github.effine.Example
 import io.github.effine.Json
 import io.github.effine.Place
+import io.github.effine.Prediction
 import io.github.effine.Progress
 import io.github.effine.Replay
 import io.github.effine.Settings
@@ -29,6 +31,7 @@ private const val USAGE = """usage: replay ARTIFACT RESULT.safetensors [--throug
        predict ARTIFACT --data TOKENS --state RUN.ckpt [--threads N]
        verify ARTIFACT... [--bundles] [--key PEM]
        install ARCHIVE... --home FOLDER --key PEM
+       check TOKENIZER.json...
        tokenize TOKENIZER.json TEXTS.jsonl ENCODINGS.jsonl [--max-length N]
        rewrite FROM.safetensors TO.safetensors"""
 
@@ -46,6 +49,7 @@ fun main(arguments: Array<String>) {
             "predict" -> predict(rest)
             "verify" -> verify(rest)
             "install" -> install(rest)
+            "check" -> check(rest)
             "tokenize" -> tokenize(rest)
             "rewrite" -> rewrite(rest)
             else -> throw UsageError(USAGE)
@@ -100,17 +104,23 @@ private fun train(rest: List<String>) {
 private fun Trainer.read(path: String, artifact: Artifact): Dataset {
     if (!path.endsWith(".jsonl")) return readTokens(File(path), artifact)
     val examples = File(path).readLines().map { line ->
-        val fields = Place(Json.parse(line), path).table()
-        Example(
-            fields.getValue("text").string(),
-            fields["label"]?.string(),
-            fields["text_b"]?.string(),
-            fields["score"]?.number(),
-            fields["labels"]?.items()?.map { it.string() },
-        )
+        example(Place(Json.parse(line), path).table())
     }
     return dataset(examples)
 }
+
+private fun example(fields: Map<String, Place>) = Example(
+    (fields["text"] ?: fields["question"])?.string() ?: "",
+    fields["label"]?.string(),
+    (fields["text_b"] ?: fields["context"])?.string(),
+    fields["score"]?.number(),
+    fields["labels"]?.strings(),
+    fields["tokens"]?.strings(),
+    fields["tags"]?.strings(),
+    fields["answers"]?.items()?.map { it.table() }?.map { Answer(it.getValue("text").string(), it.getValue("start").count()) },
+)
+
+private fun Place.strings() = items().map { it.string() }
 
 private fun settings(arguments: Arguments) = Settings(
     epochs = arguments.whole("--epochs"),
@@ -123,18 +133,42 @@ private fun settings(arguments: Arguments) = Settings(
     patience = arguments.whole("--patience"),
 )
 
-/** Prints for each sample the label with its probability, the score, or the labels with all probabilities. */
+/** Prints a line for each example; see [shown]. */
 private fun predict(rest: List<String>) {
     val arguments = Arguments(rest, setOf("--data", "--state", "--threads"))
     val artifact = Artifact.open(File(arguments.words.single()))
     Trainer(artifact, arguments.whole("--threads")).use { trainer ->
         trainer.load(File(arguments.text("--state")))
-        for (found in trainer.predict(readTokens(File(arguments.text("--data")), artifact))) {
-            println(
-                found.label?.let { "$it\t${found.probabilities.getValue(it)}" }
-                    ?: found.labels?.let { "${it.joinToString("|")}\t${found.probabilities.values.joinToString("\t")}" }
-                    ?: "\t${found.score}",
-            )
+        trainer.predict(trainer.read(arguments.text("--data"), artifact)).forEach { println(shown(it)) }
+    }
+}
+
+/**
+ * The label with its probability, the score, the labels with all probabilities, the tags with their
+ * entities and probabilities, or the answer with its place and probability.
+ */
+private fun shown(found: Prediction): String {
+    val (label, labels) = found.label to found.labels
+    val (words, answer) = found.words to found.answer
+    return when {
+        label != null -> "$label\t${found.probabilities.getValue(label)}"
+        labels != null -> "${labels.joinToString("|")}\t${found.probabilities.values.joinToString("\t")}"
+        words != null -> {
+            val entities = found.entities!!.map { "${it.label}:${it.start}:${it.end}:${it.text}" }
+            listOf(words.map { it.tag }, entities, words.map { "${it.probability}" })
+                .joinToString("\t") { it.joinToString("|") }
+        }
+        answer != null -> "${answer.text}\t${answer.start}\t${answer.end}\t${answer.probability}"
+        else -> "\t${found.score}"
+    }
+}
+
+/** Prints `ok` or the reason for refusing, one line for each tokenizer. */
+private fun check(rest: List<String>) {
+    for (file in Arguments(rest, emptySet()).words.map(::File)) {
+        tell {
+            Tokenizer.read(file)
+            "ok"
         }
     }
 }
