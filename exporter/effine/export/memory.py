@@ -17,6 +17,7 @@ from effine.export.budget import Plan
 from effine.export.capture import Captured
 from effine.export.lowering.footprint import Footprint, footprint
 from effine.export.lowering.passes import run_passes
+from effine.export.lowering.recompute import compute_again
 from effine.export.model import Model
 from effine.export.optimizers import Optimizer
 from effine.export.phases import capture_all, state_tensors
@@ -80,7 +81,9 @@ def estimator(
         footprints = {}
         for kind in ("backbone", "train"):
             for name, made in captured[kind].items():
-                run_passes(made.graph, again=made.recompute)
+                run_passes(made.graph)
+                if made.recompute:
+                    compute_again(made)
                 footprints[name] = footprint(made.graph)
         return model, captured, footprints
 

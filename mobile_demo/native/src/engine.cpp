@@ -146,6 +146,11 @@ et::Module& Engine::load(const Method& method) {
   return *module;
 }
 
+void Engine::unload() {
+  modules_.clear();
+  loaded_.clear();
+}
+
 void Engine::run(const Method& method, const Source& source, Tensors& outputs) {
   clear_log();
   et::Module& module = load(method);

@@ -30,6 +30,9 @@ class Engine {
   // runtime.
   void run(const Method& method, const Source& source, Tensors& outputs);
 
+  // Gives back what programs take; they are loaded again when they are needed.
+  void unload();
+
  private:
   executorch::extension::Module& load(const Method& method);
 

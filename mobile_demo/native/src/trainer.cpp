@@ -246,6 +246,7 @@ void Trainer::end_epoch() {
 }
 
 void Trainer::finish() {
+  engine_.unload();
   const auto rows = policy_ ? policy_->way_back(run_.policy) : std::nullopt;
   if (rows && run_.phase != artifact_.first_phase()) enter(artifact_.first_phase(), *rows);
   const Tensors initial = artifact_.initial_state();

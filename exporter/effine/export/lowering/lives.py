@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from torch import Tensor, fx
@@ -35,12 +36,9 @@ def lives_in(graph: fx.Graph) -> Lives:
     for node, place in made.items():
         change[place] += size_of(node)
         change[last[node] + 1] -= size_of(node)
-    alive = most = peak = 0
-    for place, more in enumerate(change):
-        alive += more
-        if alive > most:
-            most, peak = alive, place
-    return Lives(made, last, peak, most)
+    alive = list(accumulate(change))
+    most = max(alive)
+    return Lives(made, last, alive.index(most), most)
 
 
 def size_of(node: Node) -> int:

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from effine.export.lowering.graph import AGAIN, Node, aten, call, calls, constant, replace
-from effine.export.lowering.recompute import recompute
+from effine.export.lowering.graph import Node, aten, call, calls, constant, replace
 
 _COPIES = {
     aten.clone.default,
@@ -36,13 +35,8 @@ _PERMUTES = {aten.permute.default, aten.t.default}
 _BROADCASTING = {aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor}
 
 
-def run_passes(graph: fx.GraphModule, sums_as_products: bool = True, again: bool = False) -> None:
-    """Apply all passes in place.
-
-    Args:
-        sums_as_products: a target that is fast at sums leaves out `sums_to_products`.
-        again: compute results again where that saves memory, see `recompute`.
-    """
+def run_passes(graph: fx.GraphModule, sums_as_products: bool = True) -> None:
+    """Apply all passes in place; a target that is fast at sums leaves out `sums_to_products`."""
     for rewrite in (
         merge_common_subexpressions,
         fold_positions,
@@ -56,7 +50,6 @@ def run_passes(graph: fx.GraphModule, sums_as_products: bool = True, again: bool
         *([sums_to_products] if sums_as_products else []),
         products_to_linear,
         merge_common_subexpressions,
-        *([recompute] if again else []),
     ):
         rewrite(graph)
         graph.graph.eliminate_dead_code()
@@ -187,13 +180,12 @@ def products_to_linear(graph: fx.GraphModule) -> None:
 
 
 def merge_common_subexpressions(graph: fx.GraphModule) -> None:
-    """Compute equal expressions once, or once again."""
+    """Compute equal expressions once."""
     seen: dict[Any, Node] = {}
     for node in list(graph.graph.nodes):
         if node.op not in ("call_function", "get_attr"):
             continue
-        again = node.meta.get(AGAIN, False)
-        key = (node.op, node.target, _freeze(node.args), _freeze(node.kwargs), again)
+        key = (node.op, node.target, _freeze(node.args), _freeze(node.kwargs))
         first = seen.setdefault(key, node)
         if first is not node:
             node.replace_all_uses_with(first)

@@ -1,17 +1,18 @@
 """Compute again for the backward pass what is cheaper to compute than to keep.
 
 Selective activation recomputation (Korthikanti et al., 2205.05198, section 5) on a captured
-graph: at the point where most is alive, results that follow by a short chain of operators from
-others that stay alive anyway are dropped, and computed again where they are read next. Values
-stay the same bit for bit, for the same operators read the same inputs.
+graph: results of the forward pass that follow by a short chain of operators from others that are
+kept anyway are dropped, and computed again where the backward pass reads them. Values stay the
+same bit for bit, for the same operators read the same inputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from torch import fx
 
+from effine.export.capture import Captured
 from effine.export.lowering.graph import AGAIN, Node, aten
 from effine.export.lowering.lives import Lives, lives_in, size_of
 
@@ -21,30 +22,50 @@ _DEAREST = 1024
 _SMALL = 1 << 14
 
 
-def recompute(graph: fx.GraphModule) -> None:
-    """Drop and compute again, as long as there is something at the peak that can be."""
-    lives = lives_in(graph.graph)
-    untried = {node for node, place in lives.made.items() if place < lives.peak}
+def compute_again(captured: Captured) -> None:
+    """Drop and compute again, in place, what can be of the results kept for the backward pass.
+
+    First what is kept where most is alive, again and again; then what is kept from the end of
+    the forward pass on.
+    """
+    graph = captured.graph.graph
+    loss = graph.output_node().args[0][list(captured.outputs).index("loss")]
+    forward = _large_sources(loss)
     copies: dict[Node, Node] = {}
-    while _shorten_one(graph.graph, copies, untried):
-        pass
+
+    def end(lives: Lives) -> int:
+        return max(lives.made[node] for node in forward)
+
+    for place_of in (_peak, end):
+        untried = set(forward)
+        while _shorten_one(graph, place_of, untried, copies):
+            pass
 
 
-def _shorten_one(graph: fx.Graph, copies: dict[Node, Node], untried: set[Node]) -> bool:
-    """Do it for the largest result that allows it.
+def _peak(lives: Lives) -> int:
+    return lives.peak
+
+
+def _shorten_one(
+    graph: fx.Graph,
+    place_of: Callable[[Lives], int],
+    untried: set[Node],
+    copies: dict[Node, Node],
+) -> bool:
+    """Do it for the largest result that is kept over a place and allows it.
 
     Args:
-        copies: of results, computed again; at most one of each.
         untried: results of the forward pass, each looked at once.
+        copies: of results, computed again; at most one of each.
     """
     lives = lives_in(graph)
-    for node in sorted(_kept(lives), key=size_of, reverse=True):
-        if node not in untried:
-            continue
+    place = place_of(lives)
+    kept = [n for n in untried if lives.made[n] < place < lives.last[n]]
+    for node in sorted(kept, key=lambda node: (-size_of(node), lives.made[node])):
         untried.remove(node)
-        readers = [user for user in node.users if lives.made[user] > lives.peak]
+        readers = [user for user in node.users if lives.made[user] > place]
         first = min(readers, key=lives.made.__getitem__)
-        if first.op == "output":
+        if first.op == "output" or any(lives.made[user] == place for user in node.users):
             continue
         copied = node in copies and lives.made[copies[node]] < lives.made[first]
         chain = [] if copied else _chain(node, lives, lives.made[first], copies)
@@ -57,12 +78,14 @@ def _shorten_one(graph: fx.Graph, copies: dict[Node, Node], untried: set[Node]) 
     return False
 
 
-def _kept(lives: Lives) -> Iterator[Node]:
-    """Results that are alive at the peak only because they are read later."""
-    for node, place in lives.made.items():
-        if size_of(node) > _SMALL and place < lives.peak < lives.last[node]:
-            if all(lives.made[user] != lives.peak for user in node.users):
-                yield node
+def _large_sources(loss: Node) -> set[Node]:
+    """The results that the loss follows from, but for small ones."""
+    found, left = set(), [loss]
+    while left:
+        new = set(left.pop().all_input_nodes) - found
+        found |= new
+        left += new
+    return {node for node in found if size_of(node) > _SMALL}
 
 
 def _chain(node: Node, lives: Lives, until: int, copies: dict[Node, Node]) -> list[Node]:

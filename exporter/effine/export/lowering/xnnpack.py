@@ -31,6 +31,7 @@ from effine.export.lowering.footprint import footprint
 from effine.export.lowering.partition import partitioner
 from effine.export.lowering.passes import run_passes
 from effine.export.lowering.quantise import DEQUANTISE, copies_of, quantise
+from effine.export.lowering.recompute import compute_again
 from effine.export.lowering.shortcuts import shortcuts
 from effine.export.lowering.target import FrozenWeights, Lowered
 from effine.runtime.engines import WEIGHT_FILES
@@ -62,7 +63,9 @@ def lower(kind: str, methods: Mapping[str, Captured], weights: FrozenWeights) ->
     exported, footprints = {}, {}
     with shortcuts():
         for name, captured in methods.items():
-            run_passes(captured.graph, again=captured.recompute)
+            run_passes(captured.graph)
+            if captured.recompute:
+                compute_again(captured)
             footprints[name] = footprint(captured.graph)
             if matrices:
                 quantise(captured.graph, matrices, tables, weights.bits)
