@@ -72,8 +72,9 @@ def main(path: Path) -> None:
 def _cluster_tables() -> Iterator[str]:
     """What decides where extended grapheme clusters end.
 
-    A cluster of at most 5 bytes counts as 1, a longer one as its code points: a copyright sign
-    with a mark counts as 1 if something goes before, and as 2 if they are the end of a cluster.
+    A cluster of at most 5 bytes counts as 1, a longer one as its code points. A short character
+    with a mark behind it therefore counts as 1 where a cluster starts with it, and as 2 where it
+    goes with what is before.
     """
     clusters = Precompiled(cluster_table())
 

@@ -26,8 +26,7 @@ private const val OUTSIDE_CONTEXT = -1
  * @property ends the character after its last.
  */
 internal class Window(ids: IntArray, typeIds: IntArray, val starts: IntArray, val ends: IntArray) : Tokens(ids, typeIds) {
-    /** The positions of the context's tokens. */
-    val context: List<Int> get() = starts.indices.filter { starts[it] != OUTSIDE_CONTEXT }
+    fun isContext(token: Int): Boolean = starts[token] != OUTSIDE_CONTEXT
 }
 
 /**
@@ -134,7 +133,9 @@ internal object QuestionAnswering : Task("question-answering") {
     /** The first and the last token of an answer; both are CLS if the window doesn't hold all of it. */
     private fun places(window: Window, answer: Answer): Pair<Int, Int> {
         val (begin, end) = answer.start to answer.start + answer.text.codePointCount(0, answer.text.length)
-        val covering = window.context.filter { window.ends[it] > begin && window.starts[it] < end }
+        val covering = window.starts.indices.filter {
+            window.isContext(it) && window.ends[it] > begin && window.starts[it] < end
+        }
         val whole = covering.isNotEmpty() &&
             window.starts[covering.first()] <= begin && window.ends[covering.last()] >= end
         return if (whole) covering.first() to covering.last() else 0 to 0
@@ -181,7 +182,7 @@ internal object QuestionAnswering : Task("question-answering") {
             spans { first, last, score ->
                 if (score > highest) {
                     highest = score
-                    place = window.starts[first] to window.ends[last]
+                    place = window.starts[first] to maxOf(window.starts[first], window.ends[last])
                 }
             }
         }
@@ -194,11 +195,10 @@ internal object QuestionAnswering : Task("question-answering") {
         }
 
         private inline fun spans(take: (Int, Int, Double) -> Unit) {
-            val context = window.context
-            for (first in context) {
-                for (last in context) {
-                    if (last !in first until first + LONGEST) continue
-                    take(first, last, logits[2 * first].toDouble() + logits[2 * last + 1])
+            for (first in window.starts.indices) {
+                if (!window.isContext(first)) continue
+                for (last in first until minOf(first + LONGEST, window.starts.size)) {
+                    if (window.isContext(last)) take(first, last, logits[2 * first].toDouble() + logits[2 * last + 1])
                 }
             }
         }

@@ -10,9 +10,8 @@ import io.github.effine.Tokens
 import io.github.effine.largest
 import io.github.effine.position
 import io.github.effine.tokenizer.Encoding
+import io.github.effine.tokenizer.NONE
 import io.github.effine.tokenizer.Tokenizer
-
-private const val NONE = -1
 
 /** The label of positions that nothing is learned at. */
 private const val IGNORED = -100L
