@@ -17,7 +17,7 @@ import org.pytorch.executorch.training.TrainingModule
  *
  * @param threads size of ExecuTorch's process-wide thread pool, by default its own choice.
  */
-internal class Engine(private val artifact: Artifact, threads: Int?) : Closeable {
+internal open class Engine(private val artifact: Artifact, threads: Int?) : Closeable {
     private val modules = HashMap<String, TrainingModule>()
 
     init {
@@ -37,7 +37,7 @@ internal class Engine(private val artifact: Artifact, threads: Int?) : Closeable
     fun run(method: ProgramMethod, input: (TensorSpec) -> Tensor, output: (TensorSpec) -> Tensor) {
         val inputs = Array(method.inputs.size) { wrapped(method, method.inputs[it], input(method.inputs[it])) }
         val results = try {
-            module(method).executeForwardBackward(method.name, *inputs)
+            execute(module(method), method, inputs)
         } catch (error: RuntimeException) {
             throw EngineError("${artifact.folder}/${method.file}: ${method.name} failed: ${error.message}", error)
         }
@@ -46,6 +46,10 @@ internal class Engine(private val artifact: Artifact, threads: Int?) : Closeable
         }
         method.outputs.forEachIndexed { index, spec -> take(method, spec, results[index], output(spec)) }
     }
+
+    /** Calls the runtime; the results are good until the module's next call. */
+    protected open fun execute(module: TrainingModule, method: ProgramMethod, inputs: Array<EValue>): Array<EValue> =
+        module.executeForwardBackward(method.name, *inputs)
 
     override fun close() {
         modules.values.forEach { it.close() }

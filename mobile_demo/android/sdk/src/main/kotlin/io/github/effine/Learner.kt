@@ -16,9 +16,12 @@ class Prediction internal constructor(
 )
 
 /** Moves tensors between features, state and programs; knows no method. */
-internal class Learner(private val artifact: Artifact, private val engine: Engine) {
+internal class Learner(
+    private val artifact: Artifact,
+    private val engine: Engine,
+    private val features: FeatureSource,
+) {
     private val manifest = artifact.manifest
-    private val features = FeatureSource(manifest, engine)
     private val buffers = Buffers()
     private lateinit var next: State
 
@@ -67,6 +70,25 @@ internal class Learner(private val artifact: Artifact, private val engine: Engin
         take(target, State(transition.moved(manifest.layout(target), state.tensors, indices)))
         return transition
     }
+
+    /** Goes to a phase by hand, where a way leads there that takes no decisions. */
+    fun choose(target: String) {
+        val known = manifest.phases.keys
+        if (target !in known) {
+            val phases = if (known.isEmpty()) "no phases" else "the phases ${known.joinToString(", ")}"
+            throw ArtifactError("phase '$target': artifact '${manifest.name}' has $phases")
+        }
+        if (target == phase) return
+        val way = manifest.transition(phase, target)
+        if ((way.gather + way.scatter).isNotEmpty()) {
+            throw ArtifactError("phase '$target': training alone finds out what it takes")
+        }
+        enter(target, emptyMap())
+    }
+
+    /** Takes copies of parameters in place of the state's. */
+    fun replace(parameters: Tensors) =
+        take(phase, State(LinkedHashMap(state.tensors + parameters.mapValues { it.value.copy() })))
 
     fun restore(phase: String, state: State, labels: List<String>) {
         take(phase, state)
