@@ -36,7 +36,7 @@ internal class FeatureSource(
 ) : Closeable {
     private val manifest = artifact.manifest
     private val buffers = Buffers()
-    private val gathered = Buffers()
+    private val batches = Buffers()
     private var packing = Packing(manifest, EXACT)
     private var cache: FeatureCache? = null
     private var phase = manifest.firstPhase
@@ -103,7 +103,7 @@ internal class FeatureSource(
     private val deep: Boolean get() = manifest.layersBelow(phase) > 0
 
     private fun gathered(method: ProgramMethod, samples: List<Tokens>): Tensors {
-        val features = method.outputs.associate { it.name to gathered.of(method, it) }
+        val features = method.outputs.associate { it.name to batches.of(method, it) }
         features.values.forEach { it.zero() }
         samples.forEachIndexed { row, sample -> packing.unpack(payload(sample), sample.ids.size, features, row) }
         return features
