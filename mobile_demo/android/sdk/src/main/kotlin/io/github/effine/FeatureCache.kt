@@ -134,7 +134,7 @@ internal class FeatureCache(
     private fun read(position: Long, count: Int): ByteBuffer {
         val bytes = scratch.of(count)
         try {
-            while (bytes.hasRemaining() && channel.read(bytes, position + bytes.position()) >= 0) Unit
+            while (bytes.hasRemaining()) if (channel.read(bytes, position + bytes.position()) < 0) break
         } catch (_: IOException) {
             bytes.position(0)
         }

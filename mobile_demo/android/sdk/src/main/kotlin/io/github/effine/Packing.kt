@@ -4,7 +4,7 @@ import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.nio.FloatBuffer
 import kotlin.math.abs
-import kotlin.math.rint
+import kotlin.math.round
 
 private const val FP16 = "fp16"
 private const val INT8 = "int8"
@@ -106,7 +106,7 @@ private fun encodeInt8(values: FloatBuffer, rows: Int, width: Int, into: ByteBuf
         into.putFloat(row * Float.SIZE_BYTES, scale)
         val usable = scale.isFinite() && scale > 0
         for (i in row * width until (row + 1) * width) {
-            val value = if (usable) rint((values.get(i) / scale).toDouble()).coerceIn(-127.0, 127.0) else 0.0
+            val value = if (usable) round(values.get(i) / scale).coerceIn(-127f, 127f) else 0f
             into.put(rows * Float.SIZE_BYTES + i, value.toInt().toByte())
         }
     }
