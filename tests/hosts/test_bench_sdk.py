@@ -24,7 +24,7 @@ def test_updates_and_their_programs_are_timed_in_turn(
     results = tmp_path / "results.jsonl"
     options = ("--threads", 1, "--steps", 3, "--warmup", 2, "--results", results)
     shown = good("bench", "sdk", "--artifact", artifact(method).path, *options)
-    assert "update in Kotlin" in shown and "load average" in shown
+    assert "update in Kotlin" in shown and "load " in shown
     (record,) = map(json.loads, results.read_text().splitlines())
     assert record["kind"] == "sdk" and (record["steps"], record["threads"]) == (3, 1)
     assert record["ratio"]["median"] > 0 and record["ms"]["bare"]["min"] > 0
