@@ -111,12 +111,12 @@ internal class Learner(
         val method = if (one) manifest.trainMethod(longest(data, samples), phase) else manifest.applyMethod(phase)
         val loss =
             if (one) train(method, data, samples, scalars, emptyMap(), next.tensors) else accumulated(data, samples, scalars)
-        if (!loss.isFinite() || !next.isFinite()) return null
+        if (!loss.isFinite()) return null
         state.exchange(next, method)
         return loss
     }
 
-    /** Sums up the batches' losses, in binary64, and gradients, then applies them. */
+    /** Sums up the batches' losses, in binary64, and gradients, then applies them; see [train]. */
     private fun accumulated(data: Dataset, samples: List<Int>, scalars: Map<String, Float>): Double {
         var (sums, following) = gradients.value
         sums.values.forEach { it.zero() }
@@ -127,15 +127,19 @@ internal class Learner(
             sums = following.also { following = sums }
         }
         val apply = manifest.applyMethod(phase)
-        engine.run(
+        val finite = engine.run(
             apply,
             { sums[it.name] ?: state.tensors[it.name] ?: scalar(apply, it, scalars) },
             { next.tensors[it.name] ?: buffers.of(apply, it) },
         )
-        return loss
+        return if (finite) loss else Double.NaN
     }
 
-    /** Runs [method] on a batch and returns its loss; [given] are further inputs, [into] takes outputs. */
+    /**
+     * Runs [method] on a batch; [given] are further inputs, [into] takes outputs.
+     *
+     * @return the loss, NaN if what it made of the state isn't finite.
+     */
     private fun train(
         method: ProgramMethod,
         data: Dataset,
@@ -152,7 +156,7 @@ internal class Learner(
                 buffers.of(method, spec).also { it.floats().put(data.weights(samples).copyOf(manifest.batch)) }
             else -> scalar(method, spec, scalars)
         }
-        engine.run(method, ::input) { into[it.name] ?: buffers.of(method, it) }
+        if (!engine.run(method, ::input) { into[it.name] ?: buffers.of(method, it) }) return Double.NaN
         return buffers.of(method, method.outputs.first { it.role == "loss" }).floats().get(0).toDouble()
     }
 
