@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_the_backbone_runs_once_for_each_sample(adapter: Both, tmp_path: Path) -
     adapter.tokens, dev = write(tmp_path / "data.jsonl", adapter.data), tmp_path / "dev.jsonl"
     write(dev, intents(1)[:10])
     cache, theirs = tmp_path / "kotlin.cache", tmp_path / "python.cache"
-    settings = {**SETTINGS, "cache_precision": "int8"}
+    settings: dict[str, Any] = {**SETTINGS, "cache_precision": "int8"}
     Trainer(adapter.artifact, threads=1, cache=theirs).fit(
         adapter.tokens, eval=dev, checkpoint=adapter.python, **settings
     )

@@ -37,9 +37,9 @@ def bench_sdk(
     with TemporaryDirectory(prefix="effine-") as folder:
         tokens = Path(folder, "data.tokens")
         write_tokens(tokens, artifact, [example(artifact, seq, i) for i in range(_BATCHES * batch)])
-        options = ("--cache", Path(folder, "features.cache"), "--threads", str(threads))
-        options = (*options, "--steps", str(steps), "--warmup", str(warmup))
-        found = json.loads(runner.run("bench", artifact.path, "--data", tokens, *options))
+        files = ("--data", tokens, "--cache", Path(folder, "features.cache"))
+        counts = ("--threads", str(threads), "--steps", str(steps), "--warmup", str(warmup))
+        found = json.loads(runner.run("bench", artifact.path, *files, *counts))
     return {
         "method": manifest.method_info.name,
         "precision": manifest.backbone.precision,
