@@ -98,6 +98,16 @@ RECORDS = [
         lines={"step": {"a": 5.0, "b": 0.0, "r2": 1.0}, "train": {"a": 0.0, "b": 2.0, "r2": 0.5}},
     ),
     record(
+        "sdk",
+        batch=8,
+        seq=64,
+        ms={"step": values(10.2), "bare": values(10.0)},
+        ratio=values(1.02),
+        heap=12345,
+        direct=0,
+        programs=["train_b8_s64"],
+    ),
+    record(
         "size",
         batch=8,
         seqs=[64],
@@ -171,7 +181,9 @@ def test_the_page_quotes_the_stronger_rival_and_the_newest_record(results: Path)
     assert one[1:] == ["2.0 (0.9-1.1)", "4.0 (0.9-1.1)", "0.500 (0.900-1.100)"]
     (growth,) = rows(page, "tiny adapter fp32, B=8, growth")
     assert growth[1:] == ["60.0 MB", "80.0 MB", "0.750"]
-    for kind in ("step", "epoch", "shapes", "scaling", "size", "export"):
+    (sdk,) = rows(page, "tiny adapter int8, B=8 S=64, 2 threads | 10.20")
+    assert sdk[3:] == ["1.0200 (0.9000-1.1000)", "1.0200", "12,345", "0"]
+    for kind in ("step", "epoch", "shapes", "scaling", "sdk", "size", "export"):
         assert page.count(f"```\neffine bench {kind}\n```") == 1
     (scores,) = rows(page, "snips 200 | accuracy")
     assert scores[5:10] == ["91.00", "91.00", "+0.00", "1.00", "99.9 %"]

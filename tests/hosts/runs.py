@@ -9,7 +9,7 @@ from typing import Any
 from artifacts import BATCH, ON_TOKENS, Rows, intents
 from commands import write
 from effine.runtime.artifact import Artifact
-from effine.runtime.run import Progress
+from effine.runtime.run import Callback, Progress
 from effine.runtime.tokens import write_tokens
 from effine.runtime.trainer import Trainer
 from runners import Host
@@ -31,14 +31,22 @@ class Both:
             write_tokens(self.tokens, artifact, data)
 
     def train_python(self, stop: int | None = None, **settings: Any) -> Trainer:
+        return self.train_python_on(self.python, stop, **settings)
+
+    def train_python_on(self, path: Path, stop: int | None = None, **settings: Any) -> Trainer:
         trainer = Trainer(self.artifact, threads=1)
-
-        def callback(progress: Progress) -> None:
-            if progress.update == stop:
-                trainer.cancel()
-
-        trainer.fit(self.data, checkpoint=self.python, callbacks=[callback], **settings)
+        trainer.fit(self.data, checkpoint=path, callbacks=[_stopping(trainer, stop)], **settings)
         return trainer
+
+    def go_on(self, host: Host | None, updates: int | None = None) -> None:
+        """Go on with the other side's run for so many updates; None is Python."""
+        if host is not None:
+            self.host = host
+            self.train_host("--resume", "--stop-after", str(updates))
+            return
+        trainer = Trainer(self.artifact, threads=1)
+        stop = updates and trainer.load(self.other).update + updates
+        trainer.resume(self.other, self.data, callbacks=[_stopping(trainer, stop)])
 
     def train_host(self, *options: str | Path, **settings: Any) -> str:
         for name, value in settings.items():
@@ -48,3 +56,13 @@ class Both:
 
     def same(self) -> bool:
         return self.python.read_bytes() == self.other.read_bytes()
+
+
+def _stopping(trainer: Trainer, stop: int | None) -> Callback:
+    """Cancels after an update."""
+
+    def callback(progress: Progress) -> None:
+        if progress.update == stop:
+            trainer.cancel()
+
+    return callback

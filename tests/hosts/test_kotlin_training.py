@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +11,6 @@ import pytest
 from artifacts import DATA, ON_TOKENS, Exported, Rows, intents, pairs, tags
 from commands import write
 from effine.runtime.engines.jvm import JvmRunner
-from effine.runtime.errors import EngineError
 from effine.runtime.tasks.question_answering import FoundAnswer
 from effine.runtime.tasks.token_classification import TaggedText
 from effine.runtime.tokens import write_tokens
@@ -24,6 +23,12 @@ pytest_plugins = "runners"
 @pytest.fixture
 def head(artifact: Exported, jvm: JvmRunner, tmp_path: Path) -> Both:
     return Both(artifact("head"), jvm, tmp_path, intents())
+
+
+@pytest.fixture
+def adapter(artifact: Exported, jvm: JvmRunner, tmp_path: Path) -> Both:
+    """With layers below the cut."""
+    return Both(artifact("adapter"), jvm, tmp_path, intents())
 
 
 def test_a_run_from_texts_is_the_same(head: Both, tmp_path: Path) -> None:
@@ -74,11 +79,22 @@ def test_predictions_agree(head: Both) -> None:
     )
 
 
-def test_a_run_with_rounded_features_is_refused(head: Both) -> None:
-    head.train_python(stop=3, cache_precision="int8", **SETTINGS)
-    shutil.move(head.python, head.other)
-    with pytest.raises(EngineError, match=r"other\.ckpt: cache_precision 'int8': .* in Python"):
-        head.train_host("--resume")
+def test_the_backbone_runs_once_for_each_sample(adapter: Both, tmp_path: Path) -> None:
+    """From texts, beside evaluation data, with the cache; and never for a cache that is there."""
+    adapter.tokens, dev = write(tmp_path / "data.jsonl", adapter.data), tmp_path / "dev.jsonl"
+    write(dev, intents(1)[:10])
+    cache, theirs = tmp_path / "kotlin.cache", tmp_path / "python.cache"
+    settings: dict[str, Any] = {**SETTINGS, "cache_precision": "int8"}
+    Trainer(adapter.artifact, threads=1, cache=theirs).fit(
+        adapter.tokens, eval=dev, checkpoint=adapter.python, **settings
+    )
+    options = ("--eval", dev, "--cache", cache)
+    printed = adapter.train_host(*options, **settings)
+    distinct = {row["text"] for row in (*adapter.data, *intents(1)[:10])}
+    assert f"backbone: {len(distinct)} calls" in printed
+    assert adapter.same() and cache.read_bytes() == theirs.read_bytes()
+    assert "backbone: 0 calls" in adapter.train_host(*options, **settings)
+    assert adapter.same() and cache.read_bytes() == theirs.read_bytes()
 
 
 def test_several_labels_from_texts(artifact: Exported, jvm: JvmRunner, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ checkpoint.
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from artifacts import Exported, intents, scores, tags
+from artifacts import PHASED, Exported, intents, scores, tags
+from effine.export.methods import known_methods
+from effine.runtime.codec import seal
 from effine.runtime.engines.jvm import JvmRunner
+from effine.runtime.engines.native import Runner
 from effine.runtime.errors import EngineError
+from effine.runtime.identity import state_id
 from effine.runtime.tensors import read_tensors, write_tensors
 from effine.runtime.tokens import write_tokens
 from effine.runtime.trainer import Trainer
@@ -28,7 +33,15 @@ def head(artifact: Exported, host: Host, tmp_path: Path) -> Both:
     return Both(artifact("head"), host, tmp_path, intents())
 
 
-@pytest.mark.parametrize("method", ["head", "spartan", "read"])
+OFTEN = ("head", "spartan", "read")
+METHODS = [
+    pytest.param(name, marks=[] if name in OFTEN else pytest.mark.matrix)
+    for name in known_methods()
+    if name not in PHASED
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_run_is_the_same_in_both(
     artifact: Exported, host: Host, tmp_path: Path, method: str
 ) -> None:
@@ -84,11 +97,17 @@ def test_phases_without_a_policy_here_are_not_trained(
     artifact: Exported, host: Host, tmp_path: Path
 ) -> None:
     both = Both(artifact("gates"), host, tmp_path, intents())
-    with pytest.raises(EngineError, match=r"method gates can('t be trained| be replayed)"):
-        both.train_host()
+    path = tmp_path / "newer.effine"
+    shutil.copytree(both.artifact.path, path)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["method"]["name"] = "newer"
+    manifest["state_id"] = state_id(both.artifact.manifest.identity | {"method": "newer"})
+    (path / "manifest.json").write_text(seal(manifest))
+    with pytest.raises(EngineError, match=r"method newer can('t be trained| be replayed)"):
+        host.run("train", path, "--data", both.tokens, "--out", both.other, "--threads", "1")
 
 
-@pytest.mark.parametrize("method", ["autofreeze", "far"])
+@pytest.mark.parametrize("method", PHASED)
 def test_phases_follow_each_other_alike_in_both(
     artifact: Exported, host: Host, tmp_path: Path, method: str
 ) -> None:
@@ -96,12 +115,11 @@ def test_phases_follow_each_other_alike_in_both(
     settings = {"epochs": 12, "seed": 3}
     both = Both(artifact(method), host, tmp_path, intents())
     trainer = both.train_python(**settings)
-    cache = () if isinstance(host, JvmRunner) else ("--cache", tmp_path / "native.cache")
-    both.train_host(*cache, **settings)
+    both.train_host("--cache", tmp_path / "host.cache", **settings)
     assert both.same()
     whole = both.python.read_bytes()
     decisions = trainer.load(both.python).report["decisions"]
-    assert decisions[-1]["phase"] in ("far", "cut1")
+    assert decisions[-1]["phase"] in ("far", "cut1", "keep50")
 
     both.train_python(stop=decisions[-1]["update"] + 1, **settings)
     both.train_host("--stop-after", str(decisions[-1]["update"] + 1), **settings)
@@ -109,6 +127,43 @@ def test_phases_follow_each_other_alike_in_both(
     both.train_host("--resume")
     Trainer(both.artifact, threads=1).resume(both.python, both.data)
     assert both.python.read_bytes() == both.other.read_bytes() == whole
+
+
+def test_a_run_starts_in_a_chosen_phase(artifact: Exported, host: Host, tmp_path: Path) -> None:
+    both = Both(artifact("gates"), host, tmp_path, intents())
+    both.train_python(phase="keep50", **SETTINGS)
+    whole = both.python.read_bytes()
+    both.train_host("--stop-after", "3", phase="keep50", **SETTINGS)
+    with pytest.raises(EngineError, match=r'setting phase \("keep50" there, "gates" here\)'):
+        both.train_host("--resume", phase="gates")
+    both.train_host("--resume")
+    assert both.other.read_bytes() == whole
+    with pytest.raises(EngineError, match=r"phase '?keep7'?: .* the phases gates, keep50"):
+        both.train_host(phase="keep7")
+    assert both.other.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("adapter", {"cache_precision": "int8", **SETTINGS}), ("gates", {"epochs": 4})],
+)
+def test_a_checkpoint_moves_between_all_languages(
+    artifact: Exported,
+    runner: Runner,
+    jvm: JvmRunner,
+    tmp_path: Path,
+    method: str,
+    settings: dict[str, Any],
+) -> None:
+    """A run that goes from each of the three to each other ends as one in one piece."""
+    both = Both(artifact(method), runner, tmp_path, intents())
+    both.train_python(**settings)
+    both.train_python_on(both.other, stop=3, **settings)
+    for host in (runner, jvm, None, jvm, runner, None):
+        both.go_on(host, updates=3)
+    assert both.python.read_bytes() != both.other.read_bytes()
+    both.go_on(None)
+    assert both.same()
 
 
 def test_labels_and_weights_of_the_data_count(head: Both) -> None:

@@ -4,6 +4,7 @@ programs that train as PyTorch does."""
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ Exported = tuple[Artifact, Graphs]
 RUN = {"epochs": 3, "piece_rate": 2e-3}
 UPDATES, LEARNING = 18, 9
 SEQ = 16
+VECTORS = json.loads(Path(__file__).parents[1].joinpath("vectors/gates.json").read_text())
 LOW, HIGH = "encoder.gates.0.values", "encoder.gates.1.values"
 
 
@@ -138,6 +140,14 @@ def test_hand_made_gates(
     assert policy.decide({}, LEARNING, "keep100", state) is None
     short = Gates(exported[0].manifest, 1).decide({}, 1, "gates", state)
     assert short is not None and short.phase == "gates" and "export them with" in short.reason
+
+
+def test_counts_agree_with_the_vectors() -> None:
+    for case in VECTORS["counts"]:
+        (shares,) = rungs(case["rung"], case["layers"]).values()
+        assert counts(shares, case["seq"]) == case["counts"]
+    for case in VECTORS["needed"]:
+        assert needed(np.array(case["gates"], np.float32)) == case["count"]
 
 
 def test_undecided_gates_count_by_their_sum() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from effine.export.errors import ExportError
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines import make_engine
-from effine.runtime.engines.jvm import build_jvm_runner, replay_jvm
+from effine.runtime.engines.jvm import JvmRunner, build_jvm_runner, replay_jvm
 from effine.runtime.engines.native import Runner, build_arm64_runner, build_runner, replay_native
 from effine.runtime.parity import (
     ParityReport,
@@ -80,8 +80,18 @@ def _replayed(artifact: Artifact, runner: Runner, threads: int | None, engine: s
     return compare(artifact, result, engine, *more)
 
 
+def jvm_runner() -> JvmRunner:
+    """The Kotlin SDK as a command on the JVM, built if it isn't yet.
+
+    Raises:
+        ExportError: this isn't a checkout of effine.
+        EngineError: a tool is missing, or the build fails.
+    """
+    return build_jvm_runner(_checkout("jvm", ANDROID_SOURCE), BUILD / "jvm")
+
+
 def _jvm(artifact: Artifact, threads: int | None) -> ParityReport:
-    runner = build_jvm_runner(_checkout("jvm", ANDROID_SOURCE), BUILD / "jvm")
+    runner = jvm_runner()
     result = replay_jvm(runner, artifact.path, threads)
     more = [resume_check(result, replay_jvm(runner, artifact.path, threads, interrupted=True))]
     if artifact.manifest.accumulates:

@@ -8,8 +8,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kCachePrecision = "cache_precision";
-constexpr const char* kImpliedPrecision = "fp32";
+// Settings that checkpoints leave out.
+const Json::Object kImplied{{"cache_precision", "fp32"}, {"phase", Json()}};
 constexpr const char* kFormat = "effine checkpoint";
 constexpr const char* kSchema = "1";
 constexpr const char* kBest = "best.";
@@ -113,13 +113,15 @@ Run read_run(const Metadata& metadata, const Artifact& artifact) {
 }  // namespace
 
 Json::Object with_implied(Json::Object settings) {
-  settings.emplace(kCachePrecision, kImpliedPrecision);
+  settings.insert(kImplied.begin(), kImplied.end());
   return settings;
 }
 
 Json::Object without_implied(Json::Object settings) {
-  const auto found = settings.find(kCachePrecision);
-  if (found != settings.end() && found->second == Json(kImpliedPrecision)) settings.erase(found);
+  for (const auto& [name, value] : kImplied) {
+    const auto found = settings.find(name);
+    if (found != settings.end() && found->second == value) settings.erase(found);
+  }
   return settings;
 }
 
@@ -130,8 +132,10 @@ Settings::Settings(const Json& json)
       head_rate(json.at("head_rate").number()),
       warmup(json.at("warmup").number()),
       schedule(json.at("schedule").string()),
-      cache_precision(with_implied(json.object()).at(kCachePrecision).string()),
+      cache_precision(with_implied(json.object()).at("cache_precision").string()),
       seed(json.at("seed").natural()) {
+  const Json* chosen = json.find("phase");
+  if (chosen && !chosen->is_null()) phase = chosen->string();
   if (!is_schedule(schedule)) throw Error("schedule " + schedule + " is unknown; update effine");
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct Settings {
   int64_t epochs, accumulate;
   double piece_rate, head_rate, warmup;
   std::string schedule, cache_precision;
+  std::optional<std::string> phase;  // where the run starts, if not in the first
   uint64_t seed;
 };
 

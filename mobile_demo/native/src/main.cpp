@@ -21,8 +21,8 @@ constexpr const char* kUsage =
     "usage: effine-runner train ARTIFACT --data TOKENS.safetensors --out RUN.ckpt\n"
     "           [--epochs N] [--piece-rate X] [--head-rate X] [--warmup SHARE] [--seed N]\n"
     "           [--schedule constant|linear|cosine] [--accumulate BATCHES] [--cache FILE]\n"
-    "           [--cache-size SIZE] [--cache-precision fp32|fp16|int8] [--checkpoint-every N]\n"
-    "           [--stop-after UPDATES] [--resume] [--threads N]\n"
+    "           [--cache-size SIZE] [--cache-precision fp32|fp16|int8] [--phase NAME]\n"
+    "           [--checkpoint-every N] [--stop-after UPDATES] [--resume] [--threads N]\n"
     "       effine-runner replay ARTIFACT RESULT.safetensors [--accumulated] [--threads N]\n"
     "\n"
     "train   train on token ids that effine.runtime.tokens wrote; an interrupt ends the run\n"
@@ -93,6 +93,7 @@ effine::Json::Object settings(const Arguments& arguments) {
     }
     settings["cache_precision"] = precision;
   }
+  if (arguments.has("--phase")) settings["phase"] = arguments.text("--phase");
   return settings;
 }
 
@@ -100,7 +101,7 @@ void train(int argc, char** argv) {
   const Arguments arguments(argc, argv,
                             {"--data", "--out", "--epochs", "--piece-rate", "--head-rate",
                              "--warmup", "--seed", "--schedule", "--accumulate", "--cache",
-                             "--cache-size", "--cache-precision", "--checkpoint-every",
+                             "--cache-size", "--cache-precision", "--phase", "--checkpoint-every",
                              "--stop-after", "--threads"},
                             {"--resume"});
   if (arguments.words().size() != 2) {

@@ -68,11 +68,33 @@ void Trainer::start() {
   run_.report.truncated = data_.truncated;
   state_ = artifact_.initial_state();
   const size_t known = artifact_.manifest.at("task").at("labels").array().size();
-  if (data_.labels.size() == known) return;
-  Tensor& tensor = state_.at("head.bias");
-  std::vector<float> bias = tensor.values<float>();
-  std::fill(bias.begin() + int64_t(known), bias.begin() + int64_t(data_.labels.size()), 0.0F);
-  tensor = Tensor::of(tensor.shape, bias);
+  if (data_.labels.size() != known) {
+    Tensor& tensor = state_.at("head.bias");
+    std::vector<float> bias = tensor.values<float>();
+    std::fill(bias.begin() + int64_t(known), bias.begin() + int64_t(data_.labels.size()), 0.0F);
+    tensor = Tensor::of(tensor.shape, bias);
+  }
+  if (const auto phase = Settings(run_.settings).phase) choose(*phase);
+}
+
+// Goes to a phase by hand, where a way leads there that takes no decisions.
+void Trainer::choose(const std::string& phase) {
+  std::string known;
+  bool there = false;
+  for (const Phase& one : artifact_.phases) {
+    known += (known.empty() ? "the phases " : ", ") + one.name;
+    there |= artifact_.phased && one.name == phase;
+  }
+  if (!there) {
+    throw Error("--phase " + phase + ": the artifact has " +
+                (artifact_.phased ? known : "no phases"));
+  }
+  if (phase == run_.phase) return;
+  const Transition& way = artifact_.transition(run_.phase, phase);
+  if (!way.gather.empty() || !way.scatter.empty()) {
+    throw Error("--phase " + phase + ": training alone finds out what it takes");
+  }
+  enter(phase, {});
 }
 
 void Trainer::resume() {

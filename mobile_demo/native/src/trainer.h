@@ -48,6 +48,7 @@ class Trainer {
   std::vector<Indices> order(int64_t epoch) const;
   void update(const Indices& samples);
   void consult();
+  void choose(const std::string& phase);
   void enter(const std::string& phase, const RowSets& rows);
   void begin_features();
   // Whether what the last step made of the state is finite.

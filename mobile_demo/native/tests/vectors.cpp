@@ -1,11 +1,12 @@
-// Checks the order of samples, the schedules and the rounding of features against the vectors
-// that all languages share.
+// Checks the order of samples, the schedules, the rounding of features and the counts of tokens
+// against the vectors that all languages share.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <vector>
 
+#include "gates.h"
 #include "json.h"
 #include "order.h"
 #include "packing.h"
@@ -100,6 +101,19 @@ void check_packing(const Json& file) {
   }
 }
 
+void check_gates(const Json& file) {
+  for (const Json& v : file.at("counts").array()) {
+    const std::vector<int64_t> found = effine::counts(
+        v.at("rung").string(), size_t(v.at("layers").natural()), v.at("seq").integer());
+    expect(Json(Json::Array(found.begin(), found.end())) == v.at("counts"), "counts", v);
+  }
+  for (const Json& v : file.at("needed").array()) {
+    std::vector<float> gates;
+    for (const Json& gate : v.at("gates").array()) gates.push_back(float(gate.number()));
+    expect(effine::needed(gates) == v.at("count").integer(), "needed", v);
+  }
+}
+
 Json read(const std::string& path) { return Json::parse(effine::read_text(path, 1 << 24)); }
 
 }  // namespace
@@ -110,6 +124,7 @@ int main(int argc, char** argv) try {
   check_order(read(folder + "/order.json"));
   check_schedule(read(folder + "/schedule.json"));
   check_packing(read(folder + "/packing.json"));
+  check_gates(read(folder + "/gates.json"));
   return failures == 0 ? 0 : 1;
 } catch (const std::exception& error) {
   std::fprintf(stderr, "effine-vectors: %s\n", error.what());

@@ -57,7 +57,7 @@ def native_peak(artifact: Artifact, runner: Runner) -> int:
     """
     manifest = artifact.manifest
     rows = [
-        _example(artifact, seq, index)
+        example(artifact, seq, index)
         for seq in manifest.shapes.seqs
         for index in range(_STEPS * manifest.shapes.batch)
     ]
@@ -72,7 +72,7 @@ def native_peak(artifact: Artifact, runner: Runner) -> int:
     return int(found[1])
 
 
-def _example(artifact: Artifact, seq: int, index: int) -> dict[str, Any]:
+def example(artifact: Artifact, seq: int, index: int) -> dict[str, Any]:
     """An example of `seq` tokens: each letter is a token, and two mark begin and end."""
     task = artifact.manifest.task
     text = " ".join("abcdefgh"[(index + place) % 8] for place in range(seq - 2))

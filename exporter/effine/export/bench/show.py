@@ -25,6 +25,21 @@ def print_step(record: dict[str, Any]) -> None:
         click.echo(f"  {name:18} not measured: {reason}")
 
 
+def print_sdk(record: dict[str, Any]) -> None:
+    """The update and its programs, with their ratio."""
+    click.echo(
+        f"{record['method']} {record['precision']} B={record['batch']} S={record['seq']} "
+        f"threads={record['threads']}, {_load(record)}"
+    )
+    for name, what in {"step": "update in Kotlin", "bare": "its programs"}.items():
+        click.echo(f"  {what:18} {_range(record['ms'][name], '7.2f')} ms")
+    ratio = record["ratio"]
+    click.echo(
+        f"  ratio {_range(ratio, '.4f')}  of medians {ratio['of_medians']:.4f}; an update "
+        f"allocates {record['heap']:,} bytes on the heap, {record['direct']:,} in direct memory"
+    )
+
+
 def print_epoch(record: dict[str, Any]) -> None:
     """One measurement of `bench epoch`."""
     later = "-" if record["later_ratio"] is None else f"{record['later_ratio']:.3f}"

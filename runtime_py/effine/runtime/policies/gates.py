@@ -16,6 +16,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from itertools import accumulate, repeat
+from operator import add, mul
 from typing import Any
 
 import numpy as np
@@ -126,14 +129,21 @@ def rungs(keep: str, layers: int) -> dict[str, Shares]:
 
 
 def falling(mean: float, layers: int) -> Shares:
-    """Shares with this mean, each the same part of the one before, found by bisection."""
+    """Shares with this mean, each the same part of the one before, found by bisection.
+
+    Powers are products and sums are taken in order, as every host computes them.
+    """
     low, high = 0.0, 1.0
     while low < (factor := (low + high) / 2) < high:
-        if sum(factor**k for k in range(1, layers + 1)) < mean * layers:
+        if reduce(add, _powers(factor, layers)) < mean * layers:
             low = factor
         else:
             high = factor
-    return tuple(high**k for k in range(1, layers + 1))
+    return _powers(high, layers)
+
+
+def _powers(factor: float, count: int) -> Shares:
+    return tuple(accumulate(repeat(factor, count), mul))
 
 
 def counts(shares: Sequence[float], seq: int) -> list[int]:

@@ -8,6 +8,7 @@ from effine.export.bench.commands.export import export, memory, size
 from effine.export.bench.commands.papers import papers
 from effine.export.bench.commands.quality import quality
 from effine.export.bench.commands.report import report
+from effine.export.bench.commands.sdk import sdk
 from effine.export.bench.commands.shapes import shapes
 from effine.export.bench.commands.timing import epoch, scaling, step
 
@@ -25,5 +26,6 @@ def bench() -> None:
     """
 
 
-for command in (step, epoch, shapes, scaling, size, memory, export, quality, papers, report):
+COMMANDS = (step, epoch, shapes, scaling, sdk, size, memory, export, quality, papers, report)
+for command in COMMANDS:
     bench.add_command(command)

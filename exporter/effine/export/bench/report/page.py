@@ -37,6 +37,7 @@ SECTIONS = {
     "epoch": Section("A whole epoch", speed.epoch_body),
     "shapes": Section("Lengths: a method for each, or one for all", speed.shapes_body),
     "scaling": Section("How a step's time grows", speed.scaling_body, speed.scaling_plots),
+    "sdk": Section("The Kotlin SDK over its programs", speed.sdk_body),
     "size": Section("Size", size.size_body, size.size_plots),
     "memory": Section("Memory", memory.memory_body),
     "export": Section("Export", export.export_body),

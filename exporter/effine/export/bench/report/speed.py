@@ -11,6 +11,7 @@ from effine.export.bench.report.text import megabytes, newest, spread_cell, subj
 
 EPOCH = ("model", "data", "examples", "method", "precision", "batch", "threads")
 SHAPES = ("model", "method", "batch")
+SDK = ("model", "method", "precision", "batch", "seq", "threads")
 SCALING = ("model", "method", "precision", "threads")
 
 
@@ -114,6 +115,31 @@ def shapes_body(records: Sequence[Record]) -> str:
         "included, for every length up to the longest; the passes that need lengths as numbers "
         "can't be applied to it. The process takes a step at every length.\n\n"
         f"{table(header, shapes_rows(records))}"
+    )
+
+
+def sdk_body(records: Sequence[Record]) -> str:
+    """What the Kotlin SDK adds to the time of its programs."""
+    rows = []
+    for record in newest(records, lambda r: tuple(r[name] for name in SDK)):
+        rows.append(
+            [
+                f"{subject(record)}, B={record['batch']} S={record['seq']}, "
+                f"{threads(record['threads'])}",
+                *(spread_cell(record["ms"][side], ".2f") for side in ("step", "bare")),
+                spread_cell(record["ratio"], ".4f"),
+                f"{record['ratio']['of_medians']:.4f}",
+                f"{record['heap']:,}",
+                f"{record['direct']:,}",
+            ]
+        )
+    header = ["update", "in Kotlin, ms", "its programs, ms", "ratio", "of medians"]
+    header += ["bytes on the heap", "in direct memory"]
+    return (
+        "On a desktop JVM over the same ExecuTorch release. Each update of a run, its features "
+        "from the cache, is followed by its programs alone: the same calls of the runtime with "
+        "the same buffers, without taking what they return. Bytes are what an update allocates "
+        f"on the heap, and what all of them together do in direct memory.\n\n{table(header, rows)}"
     )
 
 

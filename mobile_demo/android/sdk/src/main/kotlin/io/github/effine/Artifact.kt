@@ -13,7 +13,7 @@ private const val MAX_MANIFEST = 64 shl 20
 private const val STATE = "state.safetensors"
 private const val GOLDEN = "golden.safetensors"
 private const val TOKENIZER = "tokenizer.json"
-private const val WEIGHTS = "backbone.ptd"
+internal const val WEIGHTS = "backbone.ptd"
 internal const val BACKBONES = "backbones"
 
 /** An artifact whose files have been verified: `NAME.effine`, as `effine-export` writes it. */

@@ -3,8 +3,6 @@ package io.github.effine
 import java.io.File
 
 internal const val BEST = "best."
-private const val CACHE_PRECISION = "cache_precision"
-private const val EXACT = "fp32"
 private const val SCHEMA = 1
 private const val FORMAT = "effine checkpoint"
 private val FIELDS = setOf(
@@ -67,7 +65,7 @@ internal class Checkpoint(
                 throw FormatError("${names.sorted().joinToString(", ")} missing or unknown")
             }
             checkIdentity(file, fields, manifest)
-            decode(file, content.tensors, fields, manifest)
+            decode(content.tensors, fields, manifest)
         } catch (error: StateError) {
             throw CheckpointError(error.message!!, error)
         } catch (error: FormatError) {
@@ -87,19 +85,15 @@ internal class Checkpoint(
             }
         }
 
-        private fun decode(
-            file: File,
-            tensors: Tensors,
-            fields: Map<String, String>,
-            manifest: Manifest,
-        ): Checkpoint {
+        private fun decode(tensors: Tensors, fields: Map<String, String>, manifest: Manifest): Checkpoint {
             fun place(name: String) = Place(Json.parse(fields.getValue(name)), name)
             val phase = fields.getValue("phase")
             if (phase !in manifest.phases && phase != manifest.firstPhase) {
                 throw FormatError("phase '$phase' is unknown to the artifact")
             }
             val layout = manifest.layout(phase)
-            val run = Run(settings(file, place("settings")), fields.getValue("data_fingerprint"), place("total_updates").count())
+            val settings = RunSettings(place("settings").also { it.table() }.json as Json.Table)
+            val run = Run(settings, fields.getValue("data_fingerprint"), place("total_updates").count())
             run.step = place("step").count()
             run.update = place("update").count()
             run.epoch = place("epoch").count()
@@ -122,18 +116,6 @@ internal class Checkpoint(
                 labels,
                 fields.getValue("manifest_sha256"),
             )
-        }
-
-        /** A run's settings; features in full precision go without saying. */
-        private fun settings(file: File, place: Place): RunSettings {
-            val precision = place.table()[CACHE_PRECISION]?.string() ?: EXACT
-            if (precision != EXACT) {
-                throw CheckpointError(
-                    "$file: $CACHE_PRECISION '$precision': this version can't round features; go on with the run " +
-                        "in Python, or train anew",
-                )
-            }
-            return RunSettings(Json.Table((place.json as Json.Table).entries - CACHE_PRECISION))
         }
 
         private fun checkIdentity(file: File, fields: Map<String, String>, manifest: Manifest) {

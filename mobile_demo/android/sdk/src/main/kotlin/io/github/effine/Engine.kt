@@ -17,8 +17,9 @@ import org.pytorch.executorch.training.TrainingModule
  *
  * @param threads size of ExecuTorch's process-wide thread pool, by default its own choice.
  */
-internal class Engine(private val artifact: Artifact, threads: Int?) : Closeable {
+internal open class Engine(private val artifact: Artifact, threads: Int?) : Closeable {
     private val modules = HashMap<String, TrainingModule>()
+    private val part = IntArray(Tensor.PART)
 
     init {
         // The pool can be sized only by loading a program; this one's methods stay unloaded.
@@ -33,19 +34,30 @@ internal class Engine(private val artifact: Artifact, threads: Int?) : Closeable
      *
      * @param input supplies the tensor for a declared input.
      * @param output supplies where a declared output goes; it isn't an input of the same call.
+     * @return whether what it made of the state is finite; each tensor is looked at while the cache holds it.
      */
-    fun run(method: ProgramMethod, input: (TensorSpec) -> Tensor, output: (TensorSpec) -> Tensor) {
+    fun run(method: ProgramMethod, input: (TensorSpec) -> Tensor, output: (TensorSpec) -> Tensor): Boolean {
         val inputs = Array(method.inputs.size) { wrapped(method, method.inputs[it], input(method.inputs[it])) }
         val results = try {
-            module(method).executeForwardBackward(method.name, *inputs)
+            execute(module(method), method, inputs)
         } catch (error: RuntimeException) {
             throw EngineError("${artifact.folder}/${method.file}: ${method.name} failed: ${error.message}", error)
         }
         if (results.size != method.outputs.size) {
             throw EngineError("${method.name}: ${results.size} outputs, the manifest says ${method.outputs.size}")
         }
-        method.outputs.forEachIndexed { index, spec -> take(method, spec, results[index], output(spec)) }
+        var finite = true
+        method.outputs.forEachIndexed { index, spec ->
+            val tensor = output(spec)
+            take(method, spec, results[index], tensor)
+            finite = finite && (!spec.isState || tensor.isFinite(part))
+        }
+        return finite
     }
+
+    /** Calls the runtime; the results are good until the module's next call. */
+    protected open fun execute(module: TrainingModule, method: ProgramMethod, inputs: Array<EValue>): Array<EValue> =
+        module.executeForwardBackward(method.name, *inputs)
 
     override fun close() {
         modules.values.forEach { it.close() }

@@ -13,3 +13,7 @@ internal fun MessageDigest.hex(): String {
 }
 
 internal fun sha256Hex(text: String): String = sha256().apply { update(text.toByteArray()) }.hex()
+
+/** The bytes that hexadecimal digits stand for. */
+internal fun bytesOf(digits: String): ByteArray =
+    ByteArray(digits.length / 2) { digits.substring(2 * it, 2 * it + 2).toInt(16).toByte() }

@@ -3,9 +3,12 @@ package io.github.effine
 import io.github.effine.tasks.TASKS
 
 /** Moves tensors between features, state and programs; knows no method. */
-internal class Learner(private val artifact: Artifact, private val engine: Engine) {
+internal class Learner(
+    private val artifact: Artifact,
+    private val engine: Engine,
+    private val features: FeatureSource,
+) {
     private val manifest = artifact.manifest
-    private val features = FeatureSource(manifest, engine)
     private val buffers = Buffers()
     private val task = TASKS.getValue(manifest.task.name)
     private lateinit var next: State
@@ -56,6 +59,25 @@ internal class Learner(private val artifact: Artifact, private val engine: Engin
         return transition
     }
 
+    /** Goes to a phase by hand, where a way leads there that takes no decisions. */
+    fun choose(target: String) {
+        val known = manifest.phases.keys
+        if (target !in known) {
+            val phases = if (known.isEmpty()) "no phases" else "the phases ${known.joinToString(", ")}"
+            throw ArtifactError("phase '$target': artifact '${manifest.name}' has $phases")
+        }
+        if (target == phase) return
+        val way = manifest.transition(phase, target)
+        if ((way.gather + way.scatter).isNotEmpty()) {
+            throw ArtifactError("phase '$target': training alone finds out what it takes")
+        }
+        enter(target, emptyMap())
+    }
+
+    /** Takes copies of parameters in place of the state's. */
+    fun replace(parameters: Tensors) =
+        take(phase, State(LinkedHashMap(state.tensors + parameters.mapValues { it.value.copy() })))
+
     fun restore(phase: String, state: State, labels: List<String>) {
         take(phase, state)
         this.labels = labels
@@ -77,12 +99,12 @@ internal class Learner(private val artifact: Artifact, private val engine: Engin
         val method = if (one) manifest.trainMethod(longest(data, samples), phase) else manifest.applyMethod(phase)
         val loss =
             if (one) train(method, data, samples, scalars, emptyMap(), next.tensors) else accumulated(data, samples, scalars)
-        if (!loss.isFinite() || !next.isFinite()) return null
+        if (!loss.isFinite()) return null
         state.exchange(next, method)
         return loss
     }
 
-    /** Sums up the batches' losses, in binary64, and gradients, then applies them. */
+    /** Sums up the batches' losses, in binary64, and gradients, then applies them; see [train]. */
     private fun accumulated(data: Dataset, samples: List<Int>, scalars: Map<String, Float>): Double {
         var (sums, following) = gradients.value
         sums.values.forEach { it.zero() }
@@ -93,15 +115,19 @@ internal class Learner(private val artifact: Artifact, private val engine: Engin
             sums = following.also { following = sums }
         }
         val apply = manifest.applyMethod(phase)
-        engine.run(
+        val finite = engine.run(
             apply,
             { sums[it.name] ?: state.tensors[it.name] ?: scalar(apply, it, scalars) },
             { next.tensors[it.name] ?: buffers.of(apply, it) },
         )
-        return loss
+        return if (finite) loss else Double.NaN
     }
 
-    /** Runs [method] on a batch and returns its loss; [given] are further inputs, [into] takes outputs. */
+    /**
+     * Runs [method] on a batch; [given] are further inputs, [into] takes outputs.
+     *
+     * @return the loss, NaN if what it made of the state isn't finite.
+     */
     private fun train(
         method: ProgramMethod,
         data: Dataset,
@@ -118,7 +144,7 @@ internal class Learner(private val artifact: Artifact, private val engine: Engin
                 buffers.of(method, spec).also { it.floats().put(data.weights(samples).copyOf(manifest.batch)) }
             else -> scalar(method, spec, scalars)
         }
-        engine.run(method, ::input) { into[it.name] ?: buffers.of(method, it) }
+        if (!engine.run(method, ::input) { into[it.name] ?: buffers.of(method, it) }) return Double.NaN
         return buffers.of(method, method.outputs.first { it.role == "loss" }).floats().get(0).toDouble()
     }
 

@@ -7,6 +7,7 @@ package io.github.effine
  * @property reason for people, in a line.
  * @property found the numbers behind it.
  * @property indices the rows that the transition takes.
+ * @property afresh the phase computes something else, so that metrics measured before say nothing of it.
  */
 internal class Decision(
     val phase: String,
@@ -14,6 +15,7 @@ internal class Decision(
     val reason: String,
     val found: Map<String, Json>,
     val indices: Indices = emptyMap(),
+    val afresh: Boolean = false,
 )
 
 /** What a method decides between updates, over the state alone: the same as in Python, to the last bit. */
@@ -33,6 +35,7 @@ internal interface Policy {
 internal fun policyFor(manifest: Manifest, updates: Int): Policy? = when {
     manifest.method == "autofreeze" -> AutoFreeze(manifest, updates)
     manifest.method == "far" -> Far(manifest, updates)
+    manifest.method == "gates" -> Gates(manifest, updates)
     manifest.phases.isEmpty() -> null
     else -> throw ArtifactError("method ${manifest.method} can't be trained by this version; update effine")
 }

@@ -36,6 +36,14 @@ class Report internal constructor() {
     var cancelled = false
         internal set
 
+    /** What the feature cache saves, as a line for people; not part of checkpoints. */
+    var cache = ""
+        internal set
+
+    /** How many samples were beyond the bound of the cache; not part of checkpoints. */
+    var uncached = 0
+        internal set
+
     // The running epoch so far.
     internal var lossSum = 0.0
     internal var weightSum = 0.0

@@ -13,6 +13,8 @@ internal const val BALANCED = "balanced"
  * @property accumulate batches whose gradients one update sums up.
  * @property patience stop after this many epochs without a better metric; 0 never stops.
  * @property keepBest end with the parameters of the epoch with the best metric.
+ * @property cachePrecision what features are rounded to, whether they are cached or not: `fp32`, `fp16` or `int8`.
+ * @property phase where the run starts; by default in the first phase.
  */
 data class Settings(
     val epochs: Int? = null,
@@ -24,6 +26,8 @@ data class Settings(
     val seed: ULong? = null,
     val patience: Int? = null,
     val keepBest: Boolean? = null,
+    val cachePrecision: String? = null,
+    val phase: String? = null,
 ) {
     /** A run's settings as a checkpoint keeps them, with these in place of [base]'s. */
     internal fun over(base: Json.Table, classWeights: String?): RunSettings {
@@ -37,6 +41,8 @@ data class Settings(
             seed?.let { "seed" to Json.of(it) },
             patience?.let { "patience" to Json.of(it) },
             keepBest?.let { "keep_best" to Json.Bool(it) },
+            cachePrecision?.let { "cache_precision" to Json.of(it) },
+            phase?.let { "phase" to Json.of(it) },
         )
         try {
             return RunSettings(Json.Table(base.entries + chosen + ("class_weights" to Json.of(classWeights))))
@@ -52,8 +58,16 @@ data class Settings(
     }
 }
 
-/** All hyper-parameters of a run; [json] is how they are written. */
-internal class RunSettings(val json: Json.Table) {
+/** What a run's settings are where checkpoints leave them out. */
+private val IMPLIED = mapOf("cache_precision" to Json.Text(EXACT), "phase" to Json.Null)
+
+/** All hyper-parameters of a run. */
+internal class RunSettings(given: Json.Table) {
+    /** As people compare them. */
+    val complete = Json.Table(IMPLIED + given.entries)
+
+    /** As they are written, without what goes without saying. */
+    val json = Json.Table(complete.entries.filterNot { (name, value) -> IMPLIED[name] == value })
     val epochs: Int
     val pieceRate: Double
     val headRate: Double
@@ -64,9 +78,11 @@ internal class RunSettings(val json: Json.Table) {
     val classWeights: String?
     val patience: Int
     val keepBest: Boolean
+    val cachePrecision: String
+    val phase: String?
 
     init {
-        val fields = Fields(json.entries, "")
+        val fields = Fields(complete.entries, "")
         epochs = fields["epochs"].positive()
         pieceRate = fields["piece_rate"].amount()
         headRate = fields["head_rate"].amount()
@@ -77,6 +93,8 @@ internal class RunSettings(val json: Json.Table) {
         classWeights = fields["class_weights"].optional { oneOf(BALANCED) }
         patience = fields["patience"].count()
         keepBest = fields["keep_best"].boolean()
+        cachePrecision = fields["cache_precision"].oneOf(*PRECISIONS)
+        phase = fields["phase"].optional { name() }
         fields.finish()
     }
 }
@@ -103,6 +121,14 @@ internal class Run(val settings: RunSettings, val fingerprint: String = "", val 
     /** What the method's policy remembers. */
     var policy = Json.Table(emptyMap())
     var report = Report()
+
+    /** Forgets the best epoch so far, as what follows can't be compared with it. */
+    fun forgetBest() {
+        best = null
+        bestMetric = null
+        report.bestEpoch = 0
+        patienceLeft = settings.patience
+    }
 
     /** Whether the metric hasn't improved for `patience` epochs. */
     val exhausted: Boolean get() = settings.patience > 0 && patienceLeft <= 0

@@ -7,8 +7,6 @@ class State internal constructor(internal val tensors: LinkedHashMap<String, Ten
 
     val names: Set<String> get() = tensors.keys
 
-    internal fun isFinite(): Boolean = tensors.values.all { it.isFinite() }
-
     /** Takes what [method] has put into [other], which gets the tensors that were here; the rest stays. */
     internal fun exchange(other: State, method: ProgramMethod) {
         for (spec in method.outputs.filter { it.isState }) {

@@ -58,16 +58,25 @@ class Tensor private constructor(val dtype: DType, val shape: List<Int>, interna
     internal fun sameBits(other: Tensor): Boolean =
         dtype == other.dtype && shape == other.shape && bytes() == other.bytes()
 
-    internal fun isFinite(): Boolean {
-        val (floats, doubles) = bytes().asFloatBuffer() to bytes().asDoubleBuffer()
-        for (i in 0 until count) {
-            if (dtype == DType.F32 && !floats.get(i).isFinite()) return false
-            if (dtype == DType.F64 && !doubles.get(i).isFinite()) return false
+    /** Whether no element is NaN or infinite; [part] is where floats are looked at, a part at a time. */
+    internal fun isFinite(part: IntArray = IntArray(PART)): Boolean = when (dtype) {
+        DType.F32 -> {
+            val bits = bytes().asIntBuffer()
+            var finite = true
+            while (finite && bits.hasRemaining()) {
+                val size = minOf(part.size, bits.remaining())
+                bits.get(part, 0, size)
+                finite = largestExponent(part, size) != EXPONENT
+            }
+            finite
         }
-        return true
+        DType.F64 -> bytes().asDoubleBuffer().let { all -> (0 until count).all { all.get(it).isFinite() } }
+        else -> true
     }
 
     companion object {
+        internal const val PART = 4096
+
         internal fun floats(shape: List<Int>, values: FloatArray): Tensor =
             Tensor(DType.F32, shape).also { it.floats().put(values) }
 
@@ -84,6 +93,15 @@ class Tensor private constructor(val dtype: DType, val shape: List<Int>, interna
             return ByteBuffer.allocateDirect(size.toInt()).order(ByteOrder.LITTLE_ENDIAN)
         }
     }
+}
+
+private const val EXPONENT = 0x7F800000
+
+/** The largest exponent of the first floats: all ones for NaN and infinity alone. */
+private fun largestExponent(bits: IntArray, size: Int): Int {
+    var largest = 0
+    for (i in 0 until size) largest = maxOf(largest, bits[i] and EXPONENT)
+    return largest
 }
 
 /** Tensors by name. */

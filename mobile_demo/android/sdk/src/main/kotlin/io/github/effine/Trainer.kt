@@ -16,16 +16,36 @@ private const val MAX_UPDATE = 1 shl 24
  *
  * Calls block, and only one runs at a time; see [TrainingThread] to keep them off the main thread.
  *
- * @param threads size of ExecuTorch's process-wide thread pool, by default its own choice.
  */
-class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable {
+class Trainer internal constructor(
+    private val artifact: Artifact,
+    private val engine: Engine,
+    cache: File?,
+    cacheBound: Long,
+    private val notify: (String) -> Unit,
+) : Closeable {
     private val manifest = artifact.manifest
-    private val engine = Engine(artifact, threads)
-    private val learner = Learner(artifact, engine)
+    private val features = FeatureSource(artifact, engine, cache, cacheBound)
+    private val learner = Learner(artifact, engine, features)
     private val tokenizer by lazy { Tokenizer.read(artifact.tokenizer) }
     private val lock = ReentrantLock()
     private val cancelled = AtomicBoolean()
     private var run = Run(Settings().over(manifest, classWeights = null))
+
+    /**
+     * @param threads size of ExecuTorch's process-wide thread pool, by default its own choice.
+     * @param cache a file for the feature cache, kept between runs and safe to delete; null recomputes
+     *   features every time. Neither the file nor its loss changes a result.
+     * @param cacheBound largest size of the cache in bytes.
+     * @param notify is told before a run, in a line, what the cache will save.
+     */
+    constructor(
+        artifact: Artifact,
+        threads: Int? = null,
+        cache: File? = null,
+        cacheBound: Long = DEFAULT_BOUND,
+        notify: (String) -> Unit = {},
+    ) : this(artifact, Engine(artifact, threads), cache, cacheBound, notify)
 
     /** The labels in head order, those added on the device last. */
     val labels: List<String> get() = learner.labels
@@ -66,7 +86,11 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
         Session(data, eval, checkpoint, checkpointEvery, callback).train()
     }
 
-    /** Trains from the learned parameters on other data, with a new schedule; see [fit]. */
+    /**
+     * Trains from the learned parameters on other data, with a new schedule; see [fit].
+     *
+     * A phase that was chosen for the last run is chosen again.
+     */
     fun continueWith(
         data: Dataset,
         eval: Dataset? = null,
@@ -76,9 +100,10 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
         callback: (Progress) -> Unit = {},
     ): Report = lock.withLock {
         checkLabels(data, eval)
+        val phase = settings.phase ?: run.settings.phase
         giveBack()
         learner.restart()
-        start(data, eval, settings)
+        start(data, eval, settings.copy(phase = phase))
         Session(data, eval, checkpoint, checkpointEvery, callback).train()
     }
 
@@ -101,7 +126,7 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
         val saved = Checkpoint.load(checkpoint, manifest)
         val chosen = settings.over(saved.run.settings.json, data.classWeights)
         checkAccumulation(chosen)
-        val differences = differences("setting ", saved.run.settings.json, chosen.json).toMutableList()
+        val differences = differences("setting ", saved.run.settings.complete, chosen.complete).toMutableList()
         if (saved.run.fingerprint != fingerprint(data, eval) || saved.labels != data.labels) {
             differences += "the data are not those of the interrupted run"
         }
@@ -113,6 +138,7 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
         }
         take(saved)
         run.report.cancelled = false
+        beginCache(data, eval)
         Session(data, eval, checkpoint, checkpointEvery, callback).train()
     }
 
@@ -130,6 +156,13 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
     /** Claims a spare row of the head for a new label; throws [DataError] if none is left. */
     fun addLabel(name: String) = lock.withLock { learner.addLabel(name) }
 
+    /**
+     * Predicts in another phase with the same parameters, such as one that keeps fewer tokens.
+     *
+     * @throws ArtifactError there is no such phase, or training alone can lead there.
+     */
+    fun choose(phase: String) = lock.withLock { learner.choose(phase) }
+
     /** Metrics of the current parameters on labelled data. */
     fun evaluate(data: Dataset): Map<String, Double> = lock.withLock { learner.metrics(data) }
 
@@ -141,17 +174,22 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
     fun predict(texts: List<String>): List<Prediction> = predict(dataset(texts.map { Example(it) }, labelled = false))
 
     /** Releases the programs. */
-    override fun close() = lock.withLock { engine.close() }
+    override fun close() = lock.withLock {
+        features.close()
+        engine.close()
+    }
 
     private fun start(data: Dataset, eval: Dataset?, settings: Settings) {
         val chosen = settings.over(manifest, data.classWeights)
         checkAccumulation(chosen)
+        chosen.phase?.let { learner.choose(it) }
         val size = manifest.batch * chosen.accumulate
         val updates = chosen.epochs.toLong() * ((data.size - 1) / size + 1)
         if (updates > MAX_ELEMENTS) throw DataError("$updates updates are too many; train for fewer epochs")
         run = Run(chosen, fingerprint(data, eval), updates.toInt())
         run.report.samples = data.size
         run.report.truncated = data.truncated
+        beginCache(data, eval)
         if (eval != null) run.report.before = learner.metrics(eval)
     }
 
@@ -167,7 +205,15 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
         if (size > MAX_UPDATE) throw EffineError("accumulate $accumulate: $size samples for an update; use fewer")
     }
 
+    private fun beginCache(data: Dataset, eval: Dataset?) {
+        val epochs = run.settings.epochs - run.epoch
+        val passes = listOfNotNull(Passes(data.tokens, epochs), eval?.let { Passes(it.tokens, epochs + 1) })
+        run.report.cache = features.begin(run.settings.cachePrecision, passes)
+        notify(run.report.cache)
+    }
+
     private fun take(saved: Checkpoint) {
+        features.use(saved.run.settings.cachePrecision)
         learner.restore(saved.phase, saved.state, saved.labels)
         run = saved.run
     }
@@ -234,7 +280,9 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
 
         /** Goes where the policy decided to, and logs it. */
         private fun follow(decision: Decision) {
+            val other = decision.phase != learner.phase
             enter(decision.phase, decision.indices)
+            if (decision.afresh) run.forgetBest()
             run.policy = decision.memory
             val epoch = (run.update.toLong() * run.settings.epochs).toDouble() / run.total
             run.report.decisions += Json.Table(
@@ -245,6 +293,7 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
                     "reason" to Json.of(decision.reason),
                 ),
             )
+            if (other) beginCache(data, eval)
         }
 
         private fun update(samples: List<Int>): Double? {
@@ -287,8 +336,9 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
 
         private fun finish() {
             if (run.report.cancelled) return
-            run.best?.forEach { (name, tensor) -> learner.state[name].copyFrom(tensor) }
+            run.best?.let { learner.replace(it) }
             giveBack()
+            run.report.uncached = features.uncached
             val initial = artifact.initialState()
             val parameters = learner.layout.filter { it.isParameter }
             val changed = parameters.any { !initial[it.name].sameBits(learner.state[it.name]) }

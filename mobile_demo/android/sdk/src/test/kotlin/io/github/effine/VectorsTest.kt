@@ -1,19 +1,28 @@
 package io.github.effine
 
 import java.io.File
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+import java.nio.FloatBuffer
 import org.junit.Assert.assertEquals
 import org.junit.Test
 
-/** The order of samples and the schedules agree with the vectors that all languages share. */
+/** The order of samples, schedules, rounding and counts of tokens agree with the vectors that all languages share. */
 class VectorsTest {
-    private fun vectors(file: String, kind: String): List<Map<String, Place>> {
+    private fun vectors(file: String, kind: String? = null): List<Map<String, Place>> {
         val folder = checkNotNull(System.getProperty("effine.vectors"))
-        return Place(Json.parse(File(folder, file).readText()), file).table().getValue(kind).items().map { it.table() }
+        val place = Place(Json.parse(File(folder, file).readText()), file)
+        return (if (kind == null) place else place.table().getValue(kind)).items().map { it.table() }
     }
 
     private fun Map<String, Place>.natural(key: String) = getValue(key).string().toULong()
 
     private fun Map<String, Place>.real(key: String) = hexadecimal(getValue(key).string())
+
+    private fun Map<String, Place>.bytes(key: String): ByteBuffer =
+        ByteBuffer.wrap(bytesOf(getValue(key).string())).order(ByteOrder.LITTLE_ENDIAN)
+
+    private fun Map<String, Place>.floats(key: String): FloatBuffer = bytes(key).asFloatBuffer()
 
     private fun hexadecimal(text: String) = java.lang.Double.parseDouble(text)
 
@@ -46,6 +55,40 @@ class VectorsTest {
     fun cosine() {
         for (vector in vectors("schedule.json", "cos_pi")) {
             assertEquals(vector.real("result"), cosPi(vector.real("p")), 0.0)
+        }
+    }
+
+    @Test
+    fun rounding() {
+        for (vector in vectors("packing.json")) {
+            val width = vector.getValue("width").count()
+            val rows = vector.floats("rows").limit() / width
+            for (precision in PRECISIONS.drop(1)) {
+                val payload = ByteBuffer.allocate(encodedSize(rows, width, precision)).order(ByteOrder.LITTLE_ENDIAN)
+                encode(vector.floats("rows"), rows, width, precision, payload)
+                assertEquals(vector.getValue(precision).string(), vector.bytes(precision), payload.rewound())
+                val read = FloatBuffer.allocate(rows * width)
+                decode(payload, rows, width, precision, read)
+                val wanted = vector.getValue("${precision}_read")
+                for (i in 0 until rows * width) {
+                    val expected = if (wanted.json == Json.Null) Float.NaN else vector.floats("${precision}_read").get(i)
+                    assertEquals(expected.toBits(), read.get(i).toBits())
+                }
+            }
+        }
+    }
+
+    private fun ByteBuffer.rewound(): ByteBuffer = apply { (this as java.nio.Buffer).rewind() }
+
+    @Test
+    fun countsOfTokens() {
+        for (vector in vectors("gates.json", "counts")) {
+            val found = counts(vector.getValue("rung").string(), vector.getValue("layers").count(), vector.getValue("seq").count())
+            assertEquals(vector.getValue("counts").items().map { it.count() }, found)
+        }
+        for (vector in vectors("gates.json", "needed")) {
+            val gates = vector.getValue("gates").items().map { it.number().toFloat() }.toFloatArray()
+            assertEquals(vector.getValue("count").count(), needed(gates))
         }
     }
 

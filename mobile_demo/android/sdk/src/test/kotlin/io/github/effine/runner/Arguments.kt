@@ -29,6 +29,12 @@ internal class Arguments(arguments: List<String>, private val options: Set<Strin
         it.toIntOrNull() ?: throw UsageError("$option needs a whole number")
     }
 
+    fun bytes(option: String): Long? = values[option]?.let {
+        val (count, unit) = Regex("(\\d{1,9})(|kB|MB|GB)").matchEntire(it)?.destructured
+            ?: throw UsageError("$option needs a size such as 512MB")
+        count.toLong() * mapOf("" to 1L, "kB" to 1_000L, "MB" to 1_000_000L, "GB" to 1_000_000_000L).getValue(unit)
+    }
+
     fun number(option: String): Double? = values[option]?.let {
         it.toDoubleOrNull() ?: throw UsageError("$option needs a number")
     }

@@ -3,6 +3,7 @@ package io.github.effine.runner
 import io.github.effine.Answer
 import io.github.effine.Artifact
 import io.github.effine.Bundle
+import io.github.effine.DEFAULT_BOUND
 import io.github.effine.Dataset
 import io.github.effine.EffineError
 import io.github.effine.Engine
@@ -10,10 +11,12 @@ import io.github.effine.Example
 import io.github.effine.Json
 import io.github.effine.Place
 import io.github.effine.Prediction
+import io.github.effine.ProgramMethod
 import io.github.effine.Progress
 import io.github.effine.Replay
 import io.github.effine.Settings
 import io.github.effine.TensorFile
+import io.github.effine.TensorSpec
 import io.github.effine.Trainer
 import io.github.effine.canonical
 import io.github.effine.publicKey
@@ -21,14 +24,18 @@ import io.github.effine.readTokens
 import io.github.effine.tokenizer.Tokenizer
 import java.io.File
 import kotlin.system.exitProcess
+import org.pytorch.executorch.EValue
+import org.pytorch.executorch.training.TrainingModule
 
 private const val USAGE = """usage: replay ARTIFACT RESULT.safetensors [--through FILE] [--accumulated]
              [--threads N]
        train ARTIFACT --data TOKENS --out RUN.ckpt [--eval TOKENS] [--epochs N] [--piece-rate X]
              [--head-rate X] [--schedule NAME] [--warmup SHARE] [--accumulate BATCHES] [--seed N]
-             [--patience N] [--add-label NAME] [--checkpoint-every N] [--stop-after UPDATES] [--resume]
+             [--patience N] [--cache-precision fp32|fp16|int8] [--phase NAME] [--add-label NAME]
+             [--cache FILE] [--cache-size SIZE] [--checkpoint-every N] [--stop-after UPDATES] [--resume]
              [--threads N]
        predict ARTIFACT --data TOKENS --state RUN.ckpt [--threads N]
+       bench ARTIFACT --data TOKENS --cache FILE [--steps N] [--warmup N] [--threads N]
        verify ARTIFACT... [--bundles] [--key PEM]
        install ARCHIVE... --home FOLDER --key PEM
        check TOKENIZER.json...
@@ -37,6 +44,10 @@ private const val USAGE = """usage: replay ARTIFACT RESULT.safetensors [--throug
 
 private val SETTINGS = setOf(
     "--epochs", "--piece-rate", "--head-rate", "--schedule", "--warmup", "--accumulate", "--seed", "--patience",
+    "--cache-precision", "--phase",
+)
+private val RUN = setOf(
+    "--data", "--eval", "--out", "--add-label", "--cache", "--cache-size", "--checkpoint-every", "--stop-after", "--threads",
 )
 
 /** The SDK as a command, for tests and `effine parity --on jvm`. */
@@ -47,6 +58,7 @@ fun main(arguments: Array<String>) {
             "replay" -> replay(rest)
             "train" -> train(rest)
             "predict" -> predict(rest)
+            "bench" -> bench(rest)
             "verify" -> verify(rest)
             "install" -> install(rest)
             "check" -> check(rest)
@@ -76,13 +88,15 @@ private fun replay(rest: List<String>) {
 }
 
 private fun train(rest: List<String>) {
-    val options = setOf("--data", "--eval", "--out", "--add-label", "--checkpoint-every", "--stop-after", "--threads")
-    val arguments = Arguments(rest, SETTINGS + options, setOf("--resume"))
+    val arguments = Arguments(rest, SETTINGS + RUN, setOf("--resume"))
     val artifact = Artifact.open(File(arguments.words.single()))
     val out = File(arguments.text("--out"))
     val every = arguments.whole("--checkpoint-every") ?: 50
     val limit = arguments.whole("--stop-after") ?: Int.MAX_VALUE
-    Trainer(artifact, arguments.whole("--threads")).use { trainer ->
+    val cache = if (arguments.has("--cache")) File(arguments.text("--cache")) else null
+    val bound = arguments.bytes("--cache-size") ?: DEFAULT_BOUND
+    val engine = CountingEngine(artifact, arguments.whole("--threads"))
+    Trainer(artifact, engine, cache, bound, { if (cache != null) println(it) }).use { trainer ->
         if (arguments.has("--add-label")) trainer.addLabel(arguments.text("--add-label"))
         val data = trainer.read(arguments.text("--data"), artifact)
         val eval = if (arguments.has("--eval")) trainer.read(arguments.text("--eval"), artifact) else null
@@ -97,6 +111,7 @@ private fun train(rest: List<String>) {
             trainer.fit(data, eval, settings(arguments), out, every, callback)
         }
         report.warnings.forEach { println("warning: $it") }
+        println("backbone: ${engine.backboneCalls} calls")
     }
 }
 
@@ -131,7 +146,20 @@ private fun settings(arguments: Arguments) = Settings(
     accumulate = arguments.whole("--accumulate"),
     seed = if (arguments.has("--seed")) arguments.text("--seed").toULong() else null,
     patience = arguments.whole("--patience"),
+    cachePrecision = if (arguments.has("--cache-precision")) arguments.text("--cache-precision") else null,
+    phase = if (arguments.has("--phase")) arguments.text("--phase") else null,
 )
+
+/** Knows how often the backbone was computed. */
+private class CountingEngine(artifact: Artifact, threads: Int?) : Engine(artifact, threads) {
+    var backboneCalls = 0
+        private set
+
+    override fun execute(module: TrainingModule, method: ProgramMethod, inputs: Array<EValue>): Array<EValue> {
+        if (method.outputs.any { it.role == TensorSpec.FEATURE }) backboneCalls++
+        return super.execute(module, method, inputs)
+    }
+}
 
 /** Prints a line for each example; see [shown]. */
 private fun predict(rest: List<String>) {
