@@ -3,7 +3,7 @@ package io.github.effine
 private const val HELD_OUT_FROM = 3
 private const val HELD_OUT_EVERY = 5
 private const val HELD_OUT_MOST = 200
-private const val REPORTS = 20
+private const val LOGGED = 20
 
 /**
  * An example of the user's, as it is kept.
@@ -143,7 +143,7 @@ internal data class Contents(
             learned = run.until,
             states = (former + listOfNotNull(learnt)).takeLast(keep),
             run = null,
-            reports = (reports + report).takeLast(REPORTS),
+            reports = (reports + report).takeLast(LOGGED),
         )
     }
 }
