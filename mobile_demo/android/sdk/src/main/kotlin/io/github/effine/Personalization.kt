@@ -60,6 +60,10 @@ class Personalization(
     @Volatile
     private var stopping = false
 
+    init {
+        store.sweep()
+    }
+
     /** The artifact's labels, then those added here. */
     val labels: List<String> get() = task.labels + store.read().labels
 
@@ -86,9 +90,8 @@ class Personalization(
      */
     fun add(examples: List<Example>): List<Long> {
         if (examples.isEmpty()) return emptyList()
-        checkExamples(examples, task, labelled = true)
         val contents = store.change {
-            targets(examples, task, task.labels + it.labels, labelled = true)
+            predictor.dataset(examples, labels = task.labels + it.labels)
             it.add(examples)
         }
         val ids = contents.examples.associate { it.example to it.id }
