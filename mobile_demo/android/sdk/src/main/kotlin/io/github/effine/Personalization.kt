@@ -100,7 +100,8 @@ class Personalization(
 
     /** Claims a spare row for a label; throws [DataError] if it exists or none is left. */
     fun addLabel(name: String) {
-        if (name.isBlank() || !isWhole(name) || name.codePointCount(0, name.length) > MAX_LABEL) {
+        val whole = String(name.toByteArray()) == name  // no half of a surrogate pair
+        if (name.isBlank() || !whole || name.codePointCount(0, name.length) > MAX_LABEL) {
             throw DataError("label '$name' can't be used; give it 1 to $MAX_LABEL characters")
         }
         store.change {
