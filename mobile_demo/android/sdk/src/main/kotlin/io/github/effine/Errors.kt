@@ -21,5 +21,8 @@ class IncompatibleCheckpoint(message: String) : CheckpointError(message)
 /** A program can't be loaded or run. */
 class EngineError(message: String, cause: Throwable? = null) : EffineError(message, cause)
 
+/** Another training has what this one needs; try again when it has ended. */
+class BusyError(message: String) : EffineError(message)
+
 /** A document isn't what its reader expects; callers name the file. */
 internal class FormatError(message: String) : Exception(message)

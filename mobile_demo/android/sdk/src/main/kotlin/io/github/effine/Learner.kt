@@ -11,7 +11,9 @@ internal class Learner(
     private val manifest = artifact.manifest
     private val buffers = Buffers()
     private val task = TASKS.getValue(manifest.task.name)
-    private lateinit var next: State
+
+    /** Where an update of the state goes; what only predicts needs no such place. */
+    private lateinit var next: Lazy<State>
 
     /** Sums of gradients, and where the next ones go. */
     private lateinit var gradients: Lazy<Pair<Tensors, Tensors>>
@@ -32,7 +34,7 @@ internal class Learner(
     private fun take(phase: String, state: State) {
         this.phase = phase
         this.state = state
-        next = State.zeros(manifest.updated(phase))
+        next = lazy { State.zeros(manifest.updated(phase)) }
         gradients = lazy { manifest.zeroGradients(phase) to manifest.zeroGradients(phase) }
         features.enter(phase, state)
     }
@@ -98,9 +100,9 @@ internal class Learner(
         val one = accumulate == 1
         val method = if (one) manifest.trainMethod(longest(data, samples), phase) else manifest.applyMethod(phase)
         val loss =
-            if (one) train(method, data, samples, scalars, emptyMap(), next.tensors) else accumulated(data, samples, scalars)
+            if (one) train(method, data, samples, scalars, emptyMap(), next.value.tensors) else accumulated(data, samples, scalars)
         if (!loss.isFinite()) return null
-        state.exchange(next, method)
+        state.exchange(next.value, method)
         return loss
     }
 
@@ -118,7 +120,7 @@ internal class Learner(
         val finite = engine.run(
             apply,
             { sums[it.name] ?: state.tensors[it.name] ?: scalar(apply, it, scalars) },
-            { next.tensors[it.name] ?: buffers.of(apply, it) },
+            { next.value.tensors[it.name] ?: buffers.of(apply, it) },
         )
         return if (finite) loss else Double.NaN
     }
@@ -157,11 +159,11 @@ internal class Learner(
     private fun longest(data: Dataset, samples: List<Int>): Int = samples.maxOf { data.seqs[it] }
 
     /**
-     * Logits of the labels in use, computed in batches of similar length.
+     * Logits of [labels], computed in batches of similar length.
      *
      * @return [C] for each sample, or those of its tokens one after the other, [L * C].
      */
-    private fun logits(data: Dataset): List<FloatArray> {
+    private fun logits(data: Dataset, labels: List<String> = this.labels): List<FloatArray> {
         val batch = if (data.size == 1) 1 else manifest.batch
         val used = task.outputs(labels)
         val rows = arrayOfNulls<FloatArray>(data.size)
@@ -182,7 +184,11 @@ internal class Learner(
         return rows.map { it!! }
     }
 
-    fun metrics(data: Dataset): Map<String, Double> = task.evaluate(logits(data), data.samples, labels)
+    /** Metrics on data that may have more labels than are in use. */
+    fun metrics(data: Dataset): Map<String, Double> {
+        val all = if (data.labels.size > labels.size) data.labels else labels
+        return task.evaluate(logits(data, all), data.samples, all)
+    }
 
     fun predictions(data: Dataset): List<Prediction> = task.predictions(logits(data), data.samples, labels)
 

@@ -51,13 +51,19 @@ class Trainer internal constructor(
     val labels: List<String> get() = learner.labels
 
     /**
-     * Examples in the form that programs take, for the labels in use now.
+     * Examples in the form that programs take.
      *
      * @param labelled false ignores labels and scores.
      * @param classWeights `balanced` to weight examples against the label frequencies.
+     * @param labels in head order, by default those in use.
      * @throws DataError an example can't be used with this artifact.
      */
-    fun dataset(examples: List<Example>, labelled: Boolean = true, classWeights: String? = null): Dataset {
+    fun dataset(
+        examples: List<Example>,
+        labelled: Boolean = true,
+        classWeights: String? = null,
+        labels: List<String> = this.labels,
+    ): Dataset {
         if (classWeights != null && (classWeights != BALANCED || !labelled)) {
             throw DataError("class weights '$classWeights' can't be used; use '$BALANCED', for labelled classes")
         }
@@ -152,6 +158,11 @@ class Trainer internal constructor(
 
     /** Takes over a checkpoint's state, to predict with it or to continue from it. */
     fun load(file: File) = lock.withLock { take(Checkpoint.load(file, manifest)) }
+
+    /** Goes back to the artifact's initial state, without the labels that were added. */
+    fun reset() = lock.withLock {
+        learner.restore(manifest.firstPhase, artifact.initialState(), manifest.task.labels)
+    }
 
     /** Claims a spare row of the head for a new label; throws [DataError] if none is left. */
     fun addLabel(name: String) = lock.withLock { learner.addLabel(name) }

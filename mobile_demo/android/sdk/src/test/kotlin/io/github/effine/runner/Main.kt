@@ -36,13 +36,15 @@ private const val USAGE = """usage: replay ARTIFACT RESULT.safetensors [--throug
              [--threads N]
        predict ARTIFACT --data TOKENS --state RUN.ckpt [--threads N]
        bench ARTIFACT --data TOKENS --cache FILE [--steps N] [--warmup N] [--threads N]
+       personalize ARTIFACT --home FOLDER --data EXAMPLES.jsonl [--learn EXAMPLES.jsonl] [--epochs N ...]
+             [--checkpoint-every N] [--stop-after UPDATES] [--threads N]
        verify ARTIFACT... [--bundles] [--key PEM]
        install ARCHIVE... --home FOLDER --key PEM
        check TOKENIZER.json...
        tokenize TOKENIZER.json TEXTS.jsonl ENCODINGS.jsonl [--max-length N]
        rewrite FROM.safetensors TO.safetensors"""
 
-private val SETTINGS = setOf(
+internal val SETTINGS = setOf(
     "--epochs", "--piece-rate", "--head-rate", "--schedule", "--warmup", "--accumulate", "--seed", "--patience",
     "--cache-precision", "--phase",
 )
@@ -59,6 +61,7 @@ fun main(arguments: Array<String>) {
             "train" -> train(rest)
             "predict" -> predict(rest)
             "bench" -> bench(rest)
+            "personalize" -> personalize(rest)
             "verify" -> verify(rest)
             "install" -> install(rest)
             "check" -> check(rest)
@@ -124,7 +127,7 @@ private fun Trainer.read(path: String, artifact: Artifact): Dataset {
     return dataset(examples)
 }
 
-private fun example(fields: Map<String, Place>) = Example(
+internal fun example(fields: Map<String, Place>) = Example(
     (fields["text"] ?: fields["question"])?.string() ?: "",
     fields["label"]?.string(),
     (fields["text_b"] ?: fields["context"])?.string(),
@@ -137,7 +140,7 @@ private fun example(fields: Map<String, Place>) = Example(
 
 private fun Place.strings() = items().map { it.string() }
 
-private fun settings(arguments: Arguments) = Settings(
+internal fun settings(arguments: Arguments) = Settings(
     epochs = arguments.whole("--epochs"),
     pieceRate = arguments.number("--piece-rate"),
     headRate = arguments.number("--head-rate"),
