@@ -1,0 +1,48 @@
+package io.github.effine.demo
+
+import io.github.effine.StoredExample
+
+/**
+ * All that the screen shows.
+ *
+ * @property fault what went wrong last, in one line.
+ * @property sentence what the user wants to be understood.
+ * @property answer intents for the sentence with their probabilities, the likeliest first.
+ * @property due whether there is something to learn.
+ * @property outcome what the last training came to, in one sentence.
+ */
+data class Screen(
+    val ready: Boolean = false,
+    val fault: String? = null,
+    val sentence: String = "",
+    val answer: List<Pair<String, Double>> = emptyList(),
+    val labels: List<String> = emptyList(),
+    val examples: List<StoredExample> = emptyList(),
+    val due: Boolean = false,
+    val training: Training = Training(),
+    val outcome: String? = null,
+)
+
+/**
+ * A training that runs or has run.
+ *
+ * @property before updates before the first of [losses], in an earlier process.
+ * @property losses of the updates since.
+ * @property total updates of the whole training, 0 until it is known.
+ */
+data class Training(
+    val running: Boolean = false,
+    val before: Int = 0,
+    val losses: List<Float> = emptyList(),
+    val total: Int = 0,
+) {
+    val update: Int get() = before + losses.size
+
+    /** With an update more; [loss] is null for one that was discarded. */
+    fun after(update: Int, total: Int, loss: Double?): Training {
+        val follows = update == this.update + 1 && total == this.total
+        val (before, known) = if (follows) before to losses else update - 1 to emptyList()
+        val shown = loss?.toFloat() ?: known.lastOrNull() ?: return Training(true, update, emptyList(), total)
+        return Training(true, before, known + shown, total)
+    }
+}

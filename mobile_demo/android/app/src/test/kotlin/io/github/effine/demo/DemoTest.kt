@@ -1,0 +1,83 @@
+package io.github.effine.demo
+
+import android.app.job.JobScheduler
+import android.os.Looper
+import android.widget.EditText
+import android.widget.ProgressBar
+import io.github.effine.Outcome
+import java.io.File
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
+import org.junit.Assert.assertTrue
+import org.junit.Test
+import org.junit.runner.RunWith
+import org.robolectric.RobolectricTestRunner
+import org.robolectric.RuntimeEnvironment
+import org.robolectric.Shadows.shadowOf
+import org.robolectric.annotation.Config
+import org.robolectric.annotation.GraphicsMode
+
+private const val ASKED = "Give the ferns on the balcony a drink."
+private const val INTENT = "water plants"
+private val TAUGHT = listOf(
+    "Water the ficus.",
+    "Pour some water on the tomatoes.",
+    "The basil is dry, water it.",
+    "Turn on the sprinklers for the roses.",
+    "The orchid needs a drink.",
+    "Give my plants some water.",
+    "Soak the flower bed for a while.",
+    "Time to water the herbs on the sill.",
+)
+
+/** The demo with a model behind it: real views, a real training run. */
+@RunWith(RobolectricTestRunner::class)
+@Config(sdk = [34], qualifiers = SIZE)
+@GraphicsMode(GraphicsMode.Mode.NATIVE)
+class DemoTest {
+    @Test
+    fun aNewIntentIsTaughtTrainedAndAskedFor() {
+        assumeModel()
+        val phone = Phone()
+        phone.until("opened") { ready }
+        assertFalse("nothing to train on", phone.view<android.view.View>(R.id.train).isEnabled)
+        phone.picture("empty")
+
+        phone.tap(R.id.use_samples)
+        phone.until("the samples are there") { examples.isNotEmpty() }
+        val samples = phone.screen.examples.size
+        teach(phone)
+        phone.until("all are kept") { examples.size == samples + TAUGHT.size }
+        assertTrue(phone.text(R.id.examples_title).startsWith("${samples + TAUGHT.size} "))
+        phone.type(ASKED)
+        phone.until("understood somehow") { sentence == ASKED && answer.size == labels.size }
+        phone.picture("before")
+
+        phone.tap(R.id.train)
+        phone.until("under way") { training.total > 0 && 5 * training.update > training.total }
+        assertTrue(phone.screen.training.running)
+        assertTrue(phone.text(R.id.training_state).startsWith("Step "))
+        assertTrue(phone.view<ProgressBar>(R.id.progress).progress in 1..999)
+        phone.picture("during")
+
+        phone.until("ended") { outcome != null && !due }
+        val losses = phone.screen.training.losses
+        assertTrue("the loss fell", losses.takeLast(5).average() < losses.take(5).average())
+        assertEquals(phone.screen.outcome, phone.text(R.id.outcome))
+        phone.picture("after")
+        phone.close()
+    }
+
+    private fun teach(phone: Phone) {
+        phone.type(TAUGHT.first())
+        phone.until("asked") { sentence == TAUGHT.first() && answer.isNotEmpty() }
+        phone.tapChip("+ New intent")
+        phone.dialog.findViewById<EditText>(R.id.name).setText(INTENT)
+        phone.confirm()
+        phone.until("added") { INTENT in labels }
+        for (sentence in TAUGHT.drop(1)) {
+            phone.type(sentence)
+            phone.tapChip(INTENT)
+        }
+    }
+}
