@@ -6,21 +6,33 @@ import re
 import subprocess
 from pathlib import Path
 
+from artifacts import Exported
 from effine.runtime.engines.jvm import JvmRunner
 
 pytest_plugins = "runners"
 VECTORS = Path(__file__).parents[1] / "vectors"
 
 
-def test_the_kotlin_tests_pass(jvm: JvmRunner) -> None:
+def test_the_kotlin_tests_pass(jvm: JvmRunner, artifact: Exported) -> None:
     """From the classes that are built: Maven isn't run again beside other tests."""
-    classes = jvm.source / "sdk" / "target" / "test-classes"
+    target = jvm.source / "sdk" / "target"
+    robolectric = jvm.source / "target" / "robolectric"
+    classes = target / "test-classes"
     names = [
         ".".join(path.relative_to(classes).with_suffix("").parts)
         for path in classes.rglob("*Test.class")
     ]
-    java, *options, _ = jvm.command
-    command = [java, f"-Deffine.vectors={VECTORS}", *options, "org.junit.runner.JUnitCore", *names]
+    properties = {
+        "effine.vectors": VECTORS,
+        "effine.artifact": artifact("head").path,
+        "robolectric.offline": "true",
+        "robolectric.dependency.dir": robolectric,
+        "org.robolectric.packagesToNotAcquire": "org.pytorch.executorch.",
+    }
+    java, *options, path, _ = jvm.command
+    path = f"{path}:{target / 'test-lib' / '*'}:{robolectric / 'classes.jar'}"
+    command = [java, *(f"-D{name}={value}" for name, value in properties.items()), *options, path]
+    command += ["org.junit.runner.JUnitCore", *names]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     assert done.returncode == 0, done.stdout[-3000:]
     summary = re.search(r"^OK \((\d+) tests\)$", done.stdout, re.M)

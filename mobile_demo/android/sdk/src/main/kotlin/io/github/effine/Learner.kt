@@ -20,7 +20,9 @@ internal class Learner(private val artifact: Artifact, private val engine: Engin
     private val manifest = artifact.manifest
     private val features = FeatureSource(manifest, engine)
     private val buffers = Buffers()
-    private lateinit var next: State
+
+    /** Where an update of the state goes; what only predicts needs no such place. */
+    private lateinit var next: Lazy<State>
 
     /** Sums of gradients, and where the next ones go. */
     private lateinit var gradients: Lazy<Pair<Tensors, Tensors>>
@@ -41,7 +43,7 @@ internal class Learner(private val artifact: Artifact, private val engine: Engin
     private fun take(phase: String, state: State) {
         this.phase = phase
         this.state = state
-        next = State.zeros(manifest.updated(phase))
+        next = lazy { State.zeros(manifest.updated(phase)) }
         gradients = lazy { manifest.zeroGradients(phase) to manifest.zeroGradients(phase) }
         features.enter(phase, state)
     }
@@ -88,9 +90,9 @@ internal class Learner(private val artifact: Artifact, private val engine: Engin
         val one = accumulate == 1
         val method = if (one) manifest.trainMethod(longest(data, samples), phase) else manifest.applyMethod(phase)
         val loss =
-            if (one) train(method, data, samples, scalars, emptyMap(), next.tensors) else accumulated(data, samples, scalars)
-        if (!loss.isFinite() || !next.isFinite()) return null
-        state.exchange(next, method)
+            if (one) train(method, data, samples, scalars, emptyMap(), next.value.tensors) else accumulated(data, samples, scalars)
+        if (!loss.isFinite() || !next.value.isFinite()) return null
+        state.exchange(next.value, method)
         return loss
     }
 
@@ -108,7 +110,7 @@ internal class Learner(private val artifact: Artifact, private val engine: Engin
         engine.run(
             apply,
             { sums[it.name] ?: state.tensors[it.name] ?: scalar(apply, it, scalars) },
-            { next.tensors[it.name] ?: buffers.of(apply, it) },
+            { next.value.tensors[it.name] ?: buffers.of(apply, it) },
         )
         return loss
     }
@@ -142,8 +144,8 @@ internal class Learner(private val artifact: Artifact, private val engine: Engin
 
     private fun longest(data: Dataset, samples: List<Int>): Int = samples.maxOf { data.seqs[it] }
 
-    /** Logits of the labels in use for every sample, computed in batches of similar length. */
-    fun logits(data: Dataset): List<FloatArray> {
+    /** Logits of the first labels, by default those in use, for every sample, computed in batches of similar length. */
+    fun logits(data: Dataset, count: Int = labels.size): List<FloatArray> {
         val batch = if (data.size == 1) 1 else manifest.batch
         val rows = arrayOfNulls<FloatArray>(data.size)
         for (samples in data.seqs.indices.sortedBy { data.seqs[it] }.chunked(batch)) {
@@ -155,13 +157,15 @@ internal class Learner(private val artifact: Artifact, private val engine: Engin
             val columns = output.shape[1]
             val values = output.floats()
             samples.forEachIndexed { row, sample ->
-                rows[sample] = FloatArray(maxOf(1, labels.size)) { values.get(row * columns + it) }
+                rows[sample] = FloatArray(maxOf(1, count)) { values.get(row * columns + it) }
             }
         }
         return rows.map { it!! }
     }
 
-    fun metrics(data: Dataset): Map<String, Double> = evaluate(manifest.task, logits(data), data.targets)
+    /** Metrics on data whose labels may be more than those in use. */
+    fun metrics(data: Dataset): Map<String, Double> =
+        evaluate(manifest.task, logits(data, maxOf(labels.size, data.labels.size)), data.targets)
 
     /** Turns one row of logits into a label with probabilities, a score, or several labels. */
     fun prediction(logits: FloatArray): Prediction {

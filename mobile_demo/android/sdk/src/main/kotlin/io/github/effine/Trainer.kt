@@ -126,6 +126,11 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
     /** Takes over a checkpoint's state, to predict with it or to continue from it. */
     fun load(file: File) = lock.withLock { take(Checkpoint.load(file, manifest)) }
 
+    /** Goes back to the artifact's initial state, without the labels that were added. */
+    fun reset() = lock.withLock {
+        learner.restore(manifest.firstPhase, artifact.initialState(), manifest.task.labels)
+    }
+
     /** Claims a spare row of the head for a new label; throws [DataError] if none is left. */
     fun addLabel(name: String) = lock.withLock { learner.addLabel(name) }
 

@@ -11,16 +11,17 @@ enum class Outcome {
     /** The new state scored worse by more than the margin; the former stays in use. */
     REJECTED,
 
-    /** Examples were forgotten, or the state went back, while this trained on; what it learned is dropped. */
+    /** Examples were forgotten, or the state went back, while this trained; what it learned is dropped. */
     WITHDRAWN,
 }
 
 /**
  * What an update did.
  *
- * @property time when, in milliseconds since 1970.
+ * @property time when it ended, in milliseconds since 1970.
  * @property metric by which states are compared; higher is better.
- * @property before score of the state in use on the held-out examples; null unless the training ended.
+ * @property before score on the held-out examples of the state that would stay, which is the initial
+ *   one where examples have to be unlearned; null unless the training ended.
  * @property after score of the new state on them.
  * @property heldOut how many examples the scores are from.
  * @property training what happened in the training.
@@ -34,7 +35,43 @@ class UpdateReport internal constructor(
     val heldOut: Int,
     val training: Report,
 ) {
-    /** One sentence for the user. */
+    /** One line on what was found and done. */
     val summary: String
-        get() = TODO()
+        get() = when (outcome) {
+            Outcome.PAUSED -> "paused; the next update goes on"
+            Outcome.WITHDRAWN -> "examples were forgotten or the state went back meanwhile: what was learned is dropped"
+            Outcome.ACCEPTED -> "$scores: the new state is in use"
+            Outcome.REJECTED -> "$scores: the new state is dropped, the former stays in use"
+        }
+
+    private val scores: String
+        get() = "$metric ${fixed(before ?: 0.0, 3)} before, ${fixed(after ?: 0.0, 3)} after, on $heldOut held-out examples"
+
+    internal fun toJson(): Json = Json.Table(
+        mapOf(
+            "outcome" to Json.Text(outcome.name.lowercase()),
+            "time" to Json.Whole(time),
+            "metric" to Json.Text(metric),
+            "before" to Json.of(before),
+            "after" to Json.of(after),
+            "held_out" to Json.of(heldOut),
+            "training" to training.toJson(),
+        ),
+    )
+
+    internal companion object {
+        private val OUTCOMES = Outcome.entries.associateBy { it.name.lowercase() }
+
+        fun of(place: Place): UpdateReport = place.fields {
+            UpdateReport(
+                outcome = OUTCOMES.getValue(get("outcome").oneOf(*OUTCOMES.keys.toTypedArray())),
+                time = get("time").whole(0, Long.MAX_VALUE),
+                metric = get("metric").string(),
+                before = get("before").optional { number() },
+                after = get("after").optional { number() },
+                heldOut = get("held_out").count(),
+                training = Report.of(get("training")),
+            )
+        }
+    }
 }

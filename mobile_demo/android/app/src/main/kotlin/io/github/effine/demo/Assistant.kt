@@ -5,6 +5,7 @@ import android.os.Handler
 import android.os.Looper
 import io.github.effine.EffineError
 import io.github.effine.Example
+import io.github.effine.Outcome
 import io.github.effine.Personalization
 import io.github.effine.Progress
 import io.github.effine.TrainingThread
@@ -67,13 +68,13 @@ class Assistant(private val context: Context) {
         model.cancel()
         model.forget(model.examples.map { it.id })
         model.reset()
-        post { show { copy(training = Training(), outcome = null) } }
+        post { show { copy(training = Training(), report = null) } }
     }
 
     /** Trains, or goes on where [pause] or the system ended it. */
     fun train() {
         if (screen.training.running) return
-        show { copy(fault = null, outcome = null, training = training.copy(running = true)) }
+        show { copy(fault = null, report = null, training = training.copy(running = true)) }
         TrainingThread.submit {
             try {
                 onReport(model.update(callback = ::onProgress))
@@ -96,7 +97,9 @@ class Assistant(private val context: Context) {
 
     /** Shows how a training, or a slice of it, ended; may come from any thread. */
     fun onReport(report: UpdateReport) = post {
-        show { copy(training = training.copy(running = false), outcome = report.summary) }
+        // A training that ends early, as passes no longer help, has all of its updates.
+        val all = if (report.outcome == Outcome.PAUSED) screen.training.total else screen.training.update
+        show { copy(training = training.copy(running = false, total = all), report = report) }
         task {}
     }
 

@@ -14,6 +14,9 @@ import android.widget.Button
 import android.widget.EditText
 import android.widget.ProgressBar
 import android.widget.TextView
+import io.github.effine.Outcome
+import io.github.effine.UpdateReport
+import kotlin.math.roundToInt
 
 private const val ANSWERS = 3
 private const val TYPING_PAUSE_MS = 250L
@@ -68,8 +71,8 @@ class DemoActivity : Activity() {
         rows.zip(screen.answer).forEach { (row, answer) ->
             val (intent, share) = answer
             row.findViewById<TextView>(R.id.intent).text = readable(intent)
-            row.findViewById<TextView>(R.id.score).text = getString(R.string.score, (100 * share).toInt())
-            row.findViewById<ProgressBar>(R.id.share).progress = (1000 * share).toInt()
+            row.findViewById<TextView>(R.id.score).text = getString(R.string.score, (100 * share).roundToInt())
+            row.findViewById<ProgressBar>(R.id.share).progress = (1000 * share).roundToInt()
         }
     }
 
@@ -86,8 +89,8 @@ class DemoActivity : Activity() {
             progress = if (training.total == 0) 0 else max * training.update / training.total
         }
         findViewById<LossCurve>(R.id.curve).show(training)
-        visible(R.id.outcome, screen.outcome != null)
-        text(R.id.outcome, screen.outcome.orEmpty())
+        visible(R.id.outcome, screen.report != null)
+        text(R.id.outcome, screen.report?.let { outcome(it) }.orEmpty())
     }
 
     private fun trainingState(screen: Screen): String {
@@ -100,6 +103,18 @@ class DemoActivity : Activity() {
             screen.due -> getString(R.string.waiting)
             screen.examples.isEmpty() -> getString(R.string.nothing_to_learn)
             else -> getString(R.string.up_to_date)
+        }
+    }
+
+    private fun outcome(report: UpdateReport): String {
+        fun percent(score: Double?) = (100 * (score ?: 0.0)).roundToInt()
+        val (before, after) = percent(report.before) to percent(report.after)
+        val heldOut = resources.getQuantityString(R.plurals.held_out, report.heldOut, report.heldOut)
+        return when (report.outcome) {
+            Outcome.PAUSED -> getString(R.string.paused)
+            Outcome.ACCEPTED -> getString(R.string.accepted, after, heldOut, before)
+            Outcome.REJECTED -> getString(R.string.rejected, after, heldOut, before)
+            Outcome.WITHDRAWN -> getString(R.string.withdrawn)
         }
     }
 

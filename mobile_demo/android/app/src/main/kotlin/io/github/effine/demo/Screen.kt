@@ -1,6 +1,7 @@
 package io.github.effine.demo
 
 import io.github.effine.StoredExample
+import io.github.effine.UpdateReport
 
 /**
  * All that the screen shows.
@@ -9,7 +10,7 @@ import io.github.effine.StoredExample
  * @property sentence what the user wants to be understood.
  * @property answer intents for the sentence with their probabilities, the likeliest first.
  * @property due whether there is something to learn.
- * @property outcome what the last training came to, in one sentence.
+ * @property report what the last training, or slice of one, came to.
  */
 data class Screen(
     val ready: Boolean = false,
@@ -20,7 +21,7 @@ data class Screen(
     val examples: List<StoredExample> = emptyList(),
     val due: Boolean = false,
     val training: Training = Training(),
-    val outcome: String? = null,
+    val report: UpdateReport? = null,
 )
 
 /**

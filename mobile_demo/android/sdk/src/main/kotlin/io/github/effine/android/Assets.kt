@@ -7,6 +7,7 @@ import java.io.File
 import java.io.IOException
 
 private const val BUNDLE = "effine"
+private const val PLACE = "effine-shipped"
 private const val INFO = "bundle.json"
 
 /**
@@ -19,7 +20,7 @@ private const val INFO = "bundle.json"
  */
 @Synchronized
 fun shippedBundle(context: Context): File {
-    val place = File(context.noBackupFilesDir, BUNDLE)
+    val place = File(context.noBackupFilesDir, PLACE)
     val info = try {
         context.assets.open("$BUNDLE/$INFO").use { it.readBytes() }
     } catch (error: IOException) {

@@ -27,12 +27,14 @@ private const val USAGE = """usage: replay ARTIFACT RESULT.safetensors [--throug
              [--patience N] [--add-label NAME] [--checkpoint-every N] [--stop-after UPDATES] [--resume]
              [--threads N]
        predict ARTIFACT --data TOKENS --state RUN.ckpt [--threads N]
+       personalize ARTIFACT --home FOLDER --data EXAMPLES.jsonl [--learn EXAMPLES.jsonl] [--epochs N ...]
+             [--checkpoint-every N] [--stop-after UPDATES] [--threads N]
        verify ARTIFACT... [--bundles] [--key PEM]
        install ARCHIVE... --home FOLDER --key PEM
        tokenize TOKENIZER.json TEXTS.jsonl ENCODINGS.jsonl [--max-length N]
        rewrite FROM.safetensors TO.safetensors"""
 
-private val SETTINGS = setOf(
+internal val SETTINGS = setOf(
     "--epochs", "--piece-rate", "--head-rate", "--schedule", "--warmup", "--accumulate", "--seed", "--patience",
 )
 
@@ -44,6 +46,7 @@ fun main(arguments: Array<String>) {
             "replay" -> replay(rest)
             "train" -> train(rest)
             "predict" -> predict(rest)
+            "personalize" -> personalize(rest)
             "verify" -> verify(rest)
             "install" -> install(rest)
             "tokenize" -> tokenize(rest)
@@ -99,20 +102,21 @@ private fun train(rest: List<String>) {
 /** A tokens file, or examples as JSON lines. */
 private fun Trainer.read(path: String, artifact: Artifact): Dataset {
     if (!path.endsWith(".jsonl")) return readTokens(File(path), artifact)
-    val examples = File(path).readLines().map { line ->
-        val fields = Place(Json.parse(line), path).table()
-        Example(
-            fields.getValue("text").string(),
-            fields["label"]?.string(),
-            fields["text_b"]?.string(),
-            fields["score"]?.number(),
-            fields["labels"]?.items()?.map { it.string() },
-        )
-    }
-    return dataset(examples)
+    return dataset(readExamples(path))
 }
 
-private fun settings(arguments: Arguments) = Settings(
+internal fun readExamples(path: String): List<Example> = File(path).readLines().map { line ->
+    val fields = Place(Json.parse(line), path).table()
+    Example(
+        fields.getValue("text").string(),
+        fields["label"]?.string(),
+        fields["text_b"]?.string(),
+        fields["score"]?.number(),
+        fields["labels"]?.items()?.map { it.string() },
+    )
+}
+
+internal fun settings(arguments: Arguments) = Settings(
     epochs = arguments.whole("--epochs"),
     pieceRate = arguments.number("--piece-rate"),
     headRate = arguments.number("--head-rate"),

@@ -1,0 +1,31 @@
+package io.github.effine.runner
+
+import io.github.effine.Artifact
+import io.github.effine.Personalization
+import io.github.effine.UpdatePlan
+import java.io.File
+
+private val OPTIONS = setOf("--home", "--data", "--learn", "--checkpoint-every", "--stop-after", "--threads")
+
+/**
+ * Adds examples and updates; prints every step, what was kept and the outcome as soon as it is so, for
+ * tests that kill this process. The examples to learn are added while it trains.
+ */
+internal fun personalize(rest: List<String>) {
+    val arguments = Arguments(rest, SETTINGS + OPTIONS)
+    val artifact = Artifact.open(File(arguments.words.single()))
+    val plan = UpdatePlan(settings(arguments), checkpointEvery = arguments.whole("--checkpoint-every") ?: 50)
+    val limit = arguments.whole("--stop-after") ?: Int.MAX_VALUE
+    Personalization(File(arguments.text("--home")), artifact, plan, arguments.whole("--threads")).use { model ->
+        model.add(readExamples(arguments.text("--data")))
+        var steps = 0
+        val report = model.update { progress ->
+            if (++steps == 1 && arguments.has("--learn")) {
+                println("kept ${model.add(readExamples(arguments.text("--learn")))}")
+            }
+            println("update ${progress.update}")
+            if (steps == limit) model.cancel()
+        }
+        println("${report.outcome} ${report.summary}")
+    }
+}
