@@ -30,7 +30,7 @@ def test_the_kotlin_tests_pass(jvm: JvmRunner, artifact: Exported) -> None:
         "org.robolectric.packagesToNotAcquire": "org.pytorch.executorch.",
     }
     java, *options, path, _ = jvm.command
-    path = f"{path}:{target / 'test-lib' / '*'}:{robolectric / 'classes.jar'}"
+    path = f"{path}:{(target / 'test-class-path').read_text()}:{robolectric / 'classes.jar'}"
     command = [java, *(f"-D{name}={value}" for name, value in properties.items()), *options, path]
     command += ["org.junit.runner.JUnitCore", *names]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")

@@ -65,8 +65,10 @@ class ContentsTest {
         val back = contents.begun().rollback()
         assertEquals(2L, back.inUse)
         assertEquals(null, back.run)
-        assertEquals(5L, back.begun().run!!.id - 1)
-        assertSame(back.rollback().rollback(), back.rollback())
+        assertEquals(OpenRun(6, 2, 7, 0, null, artifact), back.begun().run)
+        val first = back.rollback()
+        assertEquals(1L, first.inUse)
+        assertSame(first, first.rollback())
         assertEquals(0L, learned(Outcome.ACCEPTED).rollback().inUse)
     }
 

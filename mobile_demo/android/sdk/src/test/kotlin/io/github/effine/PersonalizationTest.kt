@@ -90,7 +90,7 @@ class PersonalizationTest {
         assertEquals(before, after)
         assertEquals(setOf("state-1.ckpt"), states())
         personal(how = harmful.copy(margin = 1.0)) { assertEquals(Outcome.ACCEPTED, update().outcome) }
-        assertEquals(setOf("state-1.ckpt", "state-2.ckpt"), states())
+        assertEquals(setOf("state-1.ckpt", "state-3.ckpt"), states())
     }
 
     @Test
@@ -170,7 +170,7 @@ class PersonalizationTest {
             add(sentences)
             val before = shares()
             update { progress ->
-                if (progress.update != 5) return@update
+                if (progress.update != 4) return@update
                 assertThrows(BusyError::class.java) { update() }
                 elsewhere {
                     assertEquals(before, shares())
