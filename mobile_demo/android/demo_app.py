@@ -66,7 +66,7 @@ def build(folder: Path = BUILD / "jvm") -> DemoApp:
     _need("aapt2")
     made = package(ANDROID, folder, "app", "-Papp")
     target = made.parent
-    listed = (target / "class-path").read_text(encoding="utf-8").strip().split(os.pathsep)
+    listed = (target / "test-class-path").read_text(encoding="utf-8").strip().split(os.pathsep)
     libraries = tuple(map(Path, listed))
     shipped = [path for path in libraries if path.name.startswith(("sdk-", "kotlin-stdlib-"))]
     robolectric = ANDROID / "target" / "robolectric" / "classes.jar"
@@ -132,15 +132,19 @@ def tests_command(app: DemoApp, assets: Path, scratch: Path, *classes: str) -> l
 
 
 def draw(app: DemoApp, assets: Path, out: Path) -> None:
-    """Draw the app's screen before, during and after a training, by its tests.
+    """Draw the app's screen before, during and after a training, by its test.
 
     Raises:
-        EngineError: a test fails.
+        EngineError: the test fails; what it printed is in a file beside the pictures.
     """
     out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="effine-") as scratch:
         java, *rest = tests_command(app, assets, Path(scratch), "DemoTest")
-        _run(java, f"-Deffine.pictures={out.resolve()}", *rest)
+        command = [java, f"-Deffine.pictures={out.resolve()}", *rest]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, errors="replace")
+    if done.returncode != 0:
+        (out / "failure.log").write_text(done.stdout, encoding="utf-8")
+        raise EngineError(f"the app's test failed; see {out / 'failure.log'}")
 
 
 def _dex(app: DemoApp, out: Path) -> None:

@@ -42,7 +42,7 @@ class Assistant(private val context: Context) {
     fun ask(sentence: String) {
         val asked = sentence.trim()
         if (asked == screen.sentence) return
-        show { copy(sentence = asked, answer = if (asked.isEmpty()) emptyList() else answer) }
+        show { copy(sentence = asked, answer = if (asked.isEmpty()) Answer() else answer) }
         task {}
     }
 
@@ -121,15 +121,18 @@ class Assistant(private val context: Context) {
     }
 
     private fun refresh() {
-        val sentence = screen.sentence
-        val answer = if (sentence.isEmpty()) emptyMap() else model.predict(sentence).probabilities
-        val ranked = answer.toList().sortedByDescending { it.second }
+        val answer = answer(screen.sentence)
         val (labels, examples, due) = Triple(model.labels, model.examples, model.due)
         if (due) TrainingJob.schedule(context, BackgroundTraining::class.java, JOB)
         post {
-            val current = if (screen.sentence == sentence) ranked else screen.answer
+            val current = if (screen.sentence == answer.sentence) answer else screen.answer
             show { copy(ready = true, answer = current, labels = labels, examples = examples, due = due) }
         }
+    }
+
+    private fun answer(sentence: String): Answer {
+        if (sentence.isEmpty()) return Answer()
+        return Answer(sentence, model.predict(sentence).probabilities.toList().sortedByDescending { it.second })
     }
 
     private fun post(action: () -> Unit) {

@@ -65,10 +65,10 @@ class DemoActivity : Activity() {
     }
 
     private fun showAnswer(screen: Screen) {
-        visible(R.id.answer_empty, screen.answer.isEmpty())
+        val best = screen.answer.intents.take(ANSWERS)
+        visible(R.id.answer_empty, best.isEmpty())
         visible(R.id.teach, screen.ready && screen.sentence.isNotEmpty())
-        val rows = rows(R.id.answer, R.layout.answer, minOf(ANSWERS, screen.answer.size))
-        rows.zip(screen.answer).forEach { (row, answer) ->
+        rows(R.id.answer, R.layout.answer, best.size).zip(best).forEach { (row, answer) ->
             val (intent, share) = answer
             row.findViewById<TextView>(R.id.intent).text = readable(intent)
             row.findViewById<TextView>(R.id.score).text = getString(R.string.score, (100 * share).roundToInt())

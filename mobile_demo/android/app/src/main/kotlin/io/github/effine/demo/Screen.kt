@@ -8,7 +8,7 @@ import io.github.effine.UpdateReport
  *
  * @property fault what went wrong last, in one line.
  * @property sentence what the user wants to be understood.
- * @property answer intents for the sentence with their probabilities, the likeliest first.
+ * @property answer what the model takes a sentence for, which may be the one before.
  * @property due whether there is something to learn.
  * @property report what the last training, or slice of one, came to.
  */
@@ -16,13 +16,16 @@ data class Screen(
     val ready: Boolean = false,
     val fault: String? = null,
     val sentence: String = "",
-    val answer: List<Pair<String, Double>> = emptyList(),
+    val answer: Answer = Answer(),
     val labels: List<String> = emptyList(),
     val examples: List<StoredExample> = emptyList(),
     val due: Boolean = false,
     val training: Training = Training(),
     val report: UpdateReport? = null,
 )
+
+/** Intents for a sentence with their probabilities, the likeliest first. */
+data class Answer(val sentence: String = "", val intents: List<Pair<String, Double>> = emptyList())
 
 /**
  * A training that runs or has run.

@@ -12,6 +12,7 @@ import android.widget.EditText
 import android.widget.TextView
 import java.io.File
 import java.time.Duration
+import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
 import org.junit.Assume.assumeTrue
 import org.robolectric.Robolectric
@@ -34,7 +35,8 @@ internal class Phone {
     fun until(what: String, condition: Screen.() -> Boolean) {
         val end = System.currentTimeMillis() + PATIENCE_MS
         while (!screen.condition()) {
-            assertTrue("$what: not within $PATIENCE_MS ms; ${screen.fault}", System.currentTimeMillis() < end)
+            assertTrue("$what: not within $PATIENCE_MS ms", System.currentTimeMillis() < end)
+            assertNull(what, screen.fault)
             Thread.sleep(MOMENT_MS)
             shadowOf(Looper.getMainLooper()).idle()
         }

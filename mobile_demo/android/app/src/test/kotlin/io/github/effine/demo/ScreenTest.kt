@@ -103,11 +103,11 @@ class ScreenTest {
     fun chipsGoToTheNextLineWhenOneIsFull() {
         val flow = FlowLayout(app, null)
         repeat(5) { flow.addView(View(app), FrameLayout.LayoutParams(100, 40)) }
-        drawn(flow, 330, 200)
+        drawn(flow, 340, 200)
         val places = (0 until 5).map { flow.getChildAt(it) }
         assertEquals(2, places.map { it.top }.distinct().size)
         assertEquals(places.first().left, places.last { it.top > 0 && it.left == 0 }.left)
-        assertTrue(places.all { it.right <= 330 })
+        assertTrue(places.all { it.right <= 340 })
     }
 
     private fun drawn(view: View, width: Int, height: Int): Bitmap {

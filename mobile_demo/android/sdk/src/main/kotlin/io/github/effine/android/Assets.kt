@@ -46,10 +46,9 @@ private fun replace(assets: AssetManager, place: File) {
 
 private fun copy(assets: AssetManager, from: String, to: File) {
     val inside = assets.list(from).orEmpty()
-    if (inside.isEmpty()) {
-        assets.open(from).use { input -> to.outputStream().use { input.copyTo(it) } }
-        return
-    }
-    if (!to.mkdirs()) throw IOException("$to can't be made")
     for (name in inside) copy(assets, "$from/$name", File(to, name))
+    if (inside.isEmpty()) {
+        to.parentFile?.mkdirs()
+        assets.open(from).use { input -> to.outputStream().use { input.copyTo(it) } }
+    }
 }
