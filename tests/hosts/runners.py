@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import demo_app
 import pytest
 
+import demo_app
 from artifacts import shared_folder
 from effine.runtime.engines.jvm import JvmRunner, build_jvm_runner
 from effine.runtime.engines.native import Runner, build_arm64_runner, build_runner

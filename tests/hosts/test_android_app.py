@@ -9,15 +9,15 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import demo_app
 import pytest
 
+import demo_app
 from artifacts import Exported, intents
 from commands import write
 from effine.export.pack import pack
 
 pytest_plugins = "runners"
-PICTURES = ("empty", "before", "during", "after")
+PICTURES = ("empty", "before", "during", "after", "after-dark")
 
 
 @pytest.fixture

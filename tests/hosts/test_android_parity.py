@@ -89,8 +89,8 @@ class Phone:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.programs = folder, folder / "bin"
         self.programs.mkdir()
-        source = folder / "mobile_demo" / "android"
-        shutil.copytree(ANDROID / "sdk" / "src" / "androidTest", source / "sdk" / "src" / "androidTest")
+        source, test = folder / "mobile_demo" / "android", Path("sdk", "src", "androidTest")
+        shutil.copytree(ANDROID / test, source / test)
         for name in ("build.gradle.kts", "sdk/build.gradle.kts"):
             shutil.copyfile(ANDROID / name, source / name)
         monkeypatch.chdir(folder)
@@ -172,7 +172,7 @@ def test_what_is_missing_is_said_in_one_line(
     phone.is_now(emulator_5554="device", phone="device")
     assert "adb has emulator-5554, phone; name one in ANDROID_SERIAL" in message()
     monkeypatch.setenv("ANDROID_SERIAL", "tablet")
-    assert "needs the device tablet" in message()
+    assert "needs tablet, which ANDROID_SERIAL names" in message()
     monkeypatch.setenv("ANDROID_SERIAL", "emulator-5554")
     assert "needs gradle: install Gradle" in message()
     phone.install("gradle", "import sys; sys.exit('no Android SDK')")

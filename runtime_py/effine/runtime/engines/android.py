@@ -20,7 +20,7 @@ from effine.runtime.errors import EngineError
 from effine.runtime.tensors import read_tensors
 
 PACKAGE = "io.github.effine.test"
-TEST_APP = Path("sdk", "build", "outputs", "apk", "androidTest", "debug", "sdk-debug-androidTest.apk")
+TEST_APP = Path("sdk/build/outputs/apk/androidTest/debug/sdk-debug-androidTest.apk")
 REMOTE = "/data/local/tmp/effine"
 _WHAT = "parity on android"
 _TEST = "io.github.effine.GoldenRunTest"
@@ -50,8 +50,8 @@ class Device:
     def machine(self) -> str:
         """What it is, for reports."""
         wanted = ("ro.build.version.release", "ro.product.cpu.abi", "ro.product.model")
-        release, abi, model = (self.run("shell", "getprop", name).decode().strip() for name in wanted)
-        return f"Android {release} {abi}, {model}"
+        found = [self.run("shell", "getprop", name).decode().strip() for name in wanted]
+        return "Android {} {}, {}".format(*found)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,9 @@ def connected_device() -> Device:
     states = dict(line.split("\t", 1) for line in lines if "\t" in line)
     chosen = os.environ.get("ANDROID_SERIAL")
     if chosen is not None and chosen not in states:
-        raise EngineError(f"{_WHAT} needs the device {chosen} that ANDROID_SERIAL names; adb lacks it")
+        raise EngineError(
+            f"{_WHAT} needs {chosen}, which ANDROID_SERIAL names; adb doesn't list it"
+        )
     if not states:
         raise EngineError(
             f"{_WHAT} needs a device: start an emulator, or connect a phone with USB debugging"
@@ -101,7 +103,8 @@ def build_test_app(source: Path, build: Path) -> Path:
         EngineError: Gradle is missing, or the build fails.
     """
     app = source / TEST_APP
-    sources = [*source.glob("*.gradle.kts"), source / "sdk" / "build.gradle.kts", source / "sdk" / "src"]
+    sdk = source / "sdk"
+    sources = [*source.glob("*.gradle.kts"), sdk / "build.gradle.kts", sdk / "src"]
     if app.is_file() and app.stat().st_mtime >= newest(sources):
         return app
     gradle = shutil.which("gradle")
