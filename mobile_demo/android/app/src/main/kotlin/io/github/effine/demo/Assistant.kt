@@ -24,6 +24,7 @@ class Assistant(private val context: Context) {
     private val tasks = Executors.newSingleThreadExecutor { Thread(it, "assistant").apply { isDaemon = true } }
     private val model: Personalization by lazy { openModel(context) }
 
+    @Volatile
     var screen = Screen()
         private set
 
@@ -78,7 +79,7 @@ class Assistant(private val context: Context) {
         TrainingThread.submit {
             try {
                 onReport(model.update(callback = ::onProgress))
-            } catch (error: EffineError) {
+            } catch (error: Exception) {
                 onError(error)
             }
         }
