@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import struct
 import subprocess
 import zipfile
@@ -24,7 +25,8 @@ PICTURES = ("empty", "before", "during", "after", "after-dark")
 def assets(artifact: Exported, tmp_path: Path) -> Path:
     folder = tmp_path / "assets"
     folder.mkdir()
-    pack([artifact("head").path], android=folder, allow_unverified=True)
+    head = Path(shutil.copytree(artifact("head").path, tmp_path / "head.effine"))
+    pack([head], android=folder, allow_unverified=True)
     write(folder / "samples.jsonl", intents())
     return folder
 

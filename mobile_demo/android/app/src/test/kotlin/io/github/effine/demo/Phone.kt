@@ -6,6 +6,7 @@ import android.graphics.Bitmap
 import android.graphics.Canvas
 import android.os.Looper
 import android.view.View
+import android.view.View.MeasureSpec
 import android.view.ViewGroup
 import android.widget.Button
 import android.widget.EditText
@@ -31,14 +32,14 @@ internal class Phone {
     val assistant: Assistant get() = (activity.application as DemoApplication).assistant
     val screen: Screen get() = assistant.screen
 
-    /** Waits for what happens on other threads. */
+    /** Waits for what happens on other threads; what they report is shown piece by piece. */
     fun until(what: String, condition: Screen.() -> Boolean) {
+        val main = shadowOf(Looper.getMainLooper())
         val end = System.currentTimeMillis() + PATIENCE_MS
         while (!screen.condition()) {
             assertTrue("$what: not within $PATIENCE_MS ms", System.currentTimeMillis() < end)
             assertNull(what, screen.fault)
-            Thread.sleep(MOMENT_MS)
-            shadowOf(Looper.getMainLooper()).idle()
+            if (main.isIdle) Thread.sleep(MOMENT_MS) else main.runOneTask()
         }
     }
 
@@ -74,6 +75,8 @@ internal class Phone {
     /** What the screen looks like; also a file where pictures are wanted. */
     fun picture(name: String): Bitmap {
         val window = activity.window.decorView
+        window.measure(exactly(window.width), exactly(window.height))
+        window.layout(0, 0, window.width, window.height)
         val picture = Bitmap.createBitmap(window.width, window.height, Bitmap.Config.ARGB_8888)
         window.draw(Canvas(picture))
         System.getProperty("effine.pictures")?.let { folder ->
@@ -81,6 +84,8 @@ internal class Phone {
         }
         return picture
     }
+
+    private fun exactly(size: Int) = MeasureSpec.makeMeasureSpec(size, MeasureSpec.EXACTLY)
 
     fun close() {
         controller.pause().stop().destroy()
