@@ -64,7 +64,7 @@ app-assets: $(ASSETS)/effine/bundle.json
 
 $(ASSETS)/effine/bundle.json: | setup
 	mkdir -p $(OUT) $(ASSETS)
-	$(BIN)/effine-export --method spartan --backbone-precision int8 --spare-labels 5 \
+	$(BIN)/effine-export --method spartan --spare-labels 5 \
 		--out $(OUT)/intents.effine --force
 	$(BIN)/effine parity $(OUT)/intents.effine
 	$(BIN)/effine pack $(OUT)/intents.effine --android $(ASSETS)

@@ -45,10 +45,11 @@ class DemoTest {
         phone.picture("empty")
         teach(phone)
         train(phone)
+        phone.close()
         val dark = inTheDark()
         assertEquals(phone.text(R.id.outcome), dark.text(R.id.outcome))
-        forget(phone)
-        phone.close()
+        forget(dark)
+        dark.close()
     }
 
     private fun teach(phone: Phone) {
