@@ -43,9 +43,7 @@ def killed(jvm: JvmRunner, arguments: list[str], choose: random.Random) -> list[
 
 
 @pytest.mark.parametrize("times", [5, pytest.param(50, marks=pytest.mark.matrix)])
-def test_kills_lose_nothing(
-    artifact: Exported, jvm: JvmRunner, tmp_path: Path, times: int
-) -> None:
+def test_kills_lose_nothing(artifact: Exported, jvm: JvmRunner, tmp_path: Path, times: int) -> None:
     """The state in the end is that of a run in peace, and each example that was kept is there."""
     head, choose, epochs = artifact("head"), random.Random(times), ("--epochs", 20 + 4 * times)
     whole, home = tmp_path / "whole", tmp_path / "home"
@@ -75,7 +73,7 @@ def test_another_artifact_goes_on_if_its_state_is_the_same(
     head, home = artifact("head"), tmp_path / "home"
     assert "PAUSED" in jvm.run(*command(head, home, "--stop-after", 5))
     before = {path.name: path.read_bytes() for path in home.iterdir()}
-    with pytest.raises(EngineError, match=r"state-1\.ckpt: belongs to another artifact: method"):
+    with pytest.raises(EngineError, match=r"state-1\.ckpt: belongs to another artifact: .*method"):
         jvm.run(*command(artifact("spartan"), home))
     assert {path.name: path.read_bytes() for path in home.iterdir()} == before
 
@@ -86,6 +84,18 @@ def test_another_artifact_goes_on_if_its_state_is_the_same(
     assert {path.name for path in home.glob("state-*")} == {"state-1.ckpt", "state-2.ckpt"}
     assert "ACCEPTED" in jvm.run(*command(Artifact.open(again), home))
     assert [path.name for path in home.glob("state-*")] == ["state-2.ckpt"]
+
+
+def test_one_process_trains_at_a_time(artifact: Exported, jvm: JvmRunner, tmp_path: Path) -> None:
+    arguments = command(artifact("head"), tmp_path / "home", "--epochs", 100_000)
+    with subprocess.Popen([*jvm.command, *arguments], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("update 1")
+            with pytest.raises(EngineError, match="an update is running already"):
+                jvm.run(*arguments)
+        finally:
+            process.kill()
 
 
 def stored(home: Path) -> dict[str, object]:

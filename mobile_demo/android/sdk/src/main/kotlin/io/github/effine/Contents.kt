@@ -72,7 +72,8 @@ internal data class Contents(
     /** The state that stays unless a new one is accepted. */
     val base: Long get() = if (mustUnlearn) INITIAL.id else inUse
 
-    val due: Boolean get() = run != null || trainable && (mustUnlearn || examples.any { it.id >= learned && !it.heldOut })
+    val due: Boolean
+        get() = run != null || trainable && (mustUnlearn || examples.any { it.id >= learned && !it.heldOut })
 
     private val trainable: Boolean get() = examples.any { it.heldOut } && examples.any { !it.heldOut }
 
@@ -84,27 +85,40 @@ internal data class Contents(
         val added = (given.toSet() - examples.map { it.example }.toSet()).toList()
         if (added.isEmpty()) return this
         if (examples.size + added.size > MAX_ENTRIES) throw DataError("more than $MAX_ENTRIES examples; forget some first")
-        val groups = examples.groupBy { group(it.example) }.mapValues { it.value.toMutableList() }.toMutableMap()
+        val counts = HashMap<Any?, Count>()
+        for (example in examples) counts.getOrPut(group(example.example)) { Count() }.add(example.heldOut)
         var heldOut = examples.count { it.heldOut }
         val stored = added.mapIndexed { index, example ->
-            val group = groups.getOrPut(group(example)) { ArrayList() }
-            val size = group.size + 1
-            val holds = heldOut < HELD_OUT_MOST && size >= HELD_OUT_FROM && group.count { it.heldOut } * HELD_OUT_EVERY < size
+            val count = counts.getOrPut(group(example)) { Count() }
+            val holds = heldOut < HELD_OUT_MOST && count.wantsOne
             if (holds) heldOut++
-            StoredExample(nextExample + index, example, holds).also { group += it }
+            count.add(holds)
+            StoredExample(nextExample + index, example, holds)
         }
         return copy(examples = examples + stored, nextExample = nextExample + stored.size)
     }
 
-    private fun group(example: Example): String = example.label ?: example.labels?.sorted()?.joinToString("\n").orEmpty()
+    /** How many examples of a label there are. */
+    private class Count(private var all: Int = 0, private var heldOut: Int = 0) {
+        /** Whether the next one should be held out. */
+        val wantsOne: Boolean get() = all + 1 >= HELD_OUT_FROM && heldOut * HELD_OUT_EVERY < all + 1
 
-    /** Without some examples; what may have learned them goes, but for the state in use as long as it can be replaced. */
+        fun add(holds: Boolean) {
+            all++
+            if (holds) heldOut++
+        }
+    }
+
+    private fun group(example: Example): Any? = example.label ?: example.labels?.toSet()
+
+    /** Without some examples; what may have learned them goes, but for the state in use if it can be replaced. */
     fun forget(ids: Set<Long>): Contents {
         val gone = examples.filter { it.id in ids }
         if (gone.isEmpty()) return this
         val left = copy(examples = examples - gone.toSet())
         if (gone.none { it.id < maxOf(learned, run?.until ?: 0) }) return left
-        return left.copy(forgotten = forgotten + 1, run = null, states = listOf(if (left.trainable) states.last() else INITIAL))
+        val stays = if (left.trainable) states.last() else INITIAL
+        return left.copy(forgotten = forgotten + 1, run = null, states = listOf(stays))
     }
 
     /** Back to the state before, if there is one. */
@@ -126,9 +140,10 @@ internal data class Contents(
     fun begin(classWeights: String?, artifact: String): Contents {
         if (run != null) return this
         if (!trainable) {
-            throw DataError("too few examples: the state is scored on the third of a label, so give a label three or more")
+            throw DataError("too few examples: states are scored on the third of a label, so give a label three or more")
         }
-        return copy(nextState = nextState + 1, run = OpenRun(nextState, base, nextExample, labels.size, classWeights, artifact))
+        val run = OpenRun(nextState, base, nextExample, labels.size, classWeights, artifact)
+        return copy(nextState = nextState + 1, run = run)
     }
 
     /** With a new run of another artifact in place of [run], on the same data, starting from a state. */

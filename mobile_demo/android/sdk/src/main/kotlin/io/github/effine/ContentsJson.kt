@@ -32,7 +32,7 @@ internal fun contents(text: String): Contents {
             nextExample = get("next_example").number64(),
             learned = get("learned").number64(),
             forgotten = get("forgotten").count(),
-            states = get("states").items().map { it.fields { LearnedState(get("id").number64(), get("forgotten").count()) } },
+            states = get("states").items().map { it.fields { learnedState() } },
             nextState = get("next_state").number64(),
             run = get("run").optional { fields { openRun() } },
             reports = get("reports").items().map { UpdateReport.of(it) },
@@ -44,6 +44,8 @@ private fun Place.number64(): Long = whole(0, Long.MAX_VALUE)
 
 private fun LearnedState.toJson() =
     Json.Table(mapOf("id" to Json.Whole(id), "forgotten" to Json.of(forgotten)))
+
+private fun Fields.learnedState() = LearnedState(get("id").number64(), get("forgotten").count())
 
 private fun OpenRun.toJson() = Json.Table(
     mapOf(

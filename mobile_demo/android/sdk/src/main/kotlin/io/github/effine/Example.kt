@@ -46,8 +46,7 @@ internal fun checkExamples(examples: List<Example>, task: TaskInfo, labelled: Bo
     }
 }
 
-/** Whether a text holds no half of a surrogate pair. */
-internal fun isWhole(text: String): Boolean = text.codePoints().noneMatch { it in 0xD800..0xDFFF }
+private fun isWhole(text: String): Boolean = text.codePoints().noneMatch { it in 0xD800..0xDFFF }
 
 /** The examples' targets as [Dataset] has them, for [labels] in head order. */
 internal fun targets(examples: List<Example>, task: TaskInfo, labels: List<String>, labelled: Boolean): Tensor {

@@ -144,8 +144,8 @@ internal class Learner(private val artifact: Artifact, private val engine: Engin
 
     private fun longest(data: Dataset, samples: List<Int>): Int = samples.maxOf { data.seqs[it] }
 
-    /** Logits of the first labels, by default those in use, for every sample, computed in batches of similar length. */
-    fun logits(data: Dataset, count: Int = labels.size): List<FloatArray> {
+    /** Logits of [labels] for every sample, computed in batches of similar length. */
+    fun logits(data: Dataset, labels: List<String> = this.labels): List<FloatArray> {
         val batch = if (data.size == 1) 1 else manifest.batch
         val rows = arrayOfNulls<FloatArray>(data.size)
         for (samples in data.seqs.indices.sortedBy { data.seqs[it] }.chunked(batch)) {
@@ -157,15 +157,17 @@ internal class Learner(private val artifact: Artifact, private val engine: Engin
             val columns = output.shape[1]
             val values = output.floats()
             samples.forEachIndexed { row, sample ->
-                rows[sample] = FloatArray(maxOf(1, count)) { values.get(row * columns + it) }
+                rows[sample] = FloatArray(maxOf(1, labels.size)) { values.get(row * columns + it) }
             }
         }
         return rows.map { it!! }
     }
 
-    /** Metrics on data whose labels may be more than those in use. */
-    fun metrics(data: Dataset): Map<String, Double> =
-        evaluate(manifest.task, logits(data, maxOf(labels.size, data.labels.size)), data.targets)
+    /** Metrics on data that may have more labels than are in use. */
+    fun metrics(data: Dataset): Map<String, Double> {
+        val all = if (data.labels.size > labels.size) data.labels else labels
+        return evaluate(manifest.task, logits(data, all), data.targets)
+    }
 
     /** Turns one row of logits into a label with probabilities, a score, or several labels. */
     fun prediction(logits: FloatArray): Prediction {

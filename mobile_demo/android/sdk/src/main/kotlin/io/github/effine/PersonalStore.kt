@@ -65,22 +65,21 @@ internal class PersonalStore private constructor(private val folder: File) {
         }
     }
 
-    fun state(id: Long) = File(folder, stateName(id))
+    fun state(id: Long) = File(folder, "state-$id.ckpt")
+
+    /** Where a feature cache may be that holds nothing of forgotten examples. */
+    fun features(contents: Contents) = File(folder, "features-${contents.forgotten}.cache")
 
     /** Removes files that aren't needed; whatever trains does it when it has ended. */
     fun sweep() = training.tryHold({}) { sweepLocked() }
 
     /** [sweep] for who holds [training]. */
     fun sweepLocked() = locked { contents ->
-        val needed = contents.needed.map(::stateName) + featuresName(contents)
+        val needed = contents.needed.map(::state) + features(contents)
         folder.listFiles().orEmpty()
-            .filter { DISPOSABLE.matches(it.name) && it.name !in needed }
+            .filter { DISPOSABLE.matches(it.name) && it !in needed }
             .forEach { it.delete() }
     }
-
-    private fun stateName(id: Long) = "state-$id.ckpt"
-
-    private fun featuresName(contents: Contents) = "features-${contents.forgotten}.cache"
 
     companion object {
         private val stores = ConcurrentHashMap<File, PersonalStore>()

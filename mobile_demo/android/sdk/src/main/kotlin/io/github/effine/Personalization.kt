@@ -60,6 +60,10 @@ class Personalization(
     @Volatile
     private var stopping = false
 
+    init {
+        store.sweep()
+    }
+
     /** The artifact's labels, then those added here. */
     val labels: List<String> get() = task.labels + store.read().labels
 
@@ -86,9 +90,8 @@ class Personalization(
      */
     fun add(examples: List<Example>): List<Long> {
         if (examples.isEmpty()) return emptyList()
-        checkExamples(examples, task, labelled = true)
         val contents = store.change {
-            targets(examples, task, task.labels + it.labels, labelled = true)
+            predictor.dataset(examples, labels = task.labels + it.labels)
             it.add(examples)
         }
         val ids = contents.examples.associate { it.example to it.id }
@@ -97,7 +100,8 @@ class Personalization(
 
     /** Claims a spare row for a label; throws [DataError] if it exists or none is left. */
     fun addLabel(name: String) {
-        if (name.isBlank() || !isWhole(name) || name.codePointCount(0, name.length) > MAX_LABEL) {
+        val whole = String(name.toByteArray()) == name  // no half of a surrogate pair
+        if (name.isBlank() || !whole || name.codePointCount(0, name.length) > MAX_LABEL) {
             throw DataError("label '$name' can't be used; give it 1 to $MAX_LABEL characters")
         }
         store.change {

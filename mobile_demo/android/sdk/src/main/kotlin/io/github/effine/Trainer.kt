@@ -30,13 +30,19 @@ class Trainer(private val artifact: Artifact, threads: Int? = null) : Closeable 
     val labels: List<String> get() = learner.labels
 
     /**
-     * Examples in the form that programs take, for the labels in use now.
+     * Examples in the form that programs take.
      *
      * @param labelled false ignores labels and scores.
      * @param classWeights `balanced` to weight examples against the label frequencies.
+     * @param labels in head order, by default those in use.
      * @throws DataError an example can't be used with this artifact.
      */
-    fun dataset(examples: List<Example>, labelled: Boolean = true, classWeights: String? = null): Dataset {
+    fun dataset(
+        examples: List<Example>,
+        labelled: Boolean = true,
+        classWeights: String? = null,
+        labels: List<String> = this.labels,
+    ): Dataset {
         if (classWeights != null && (classWeights != BALANCED || manifest.task.name == TaskInfo.REGRESSION || !labelled)) {
             throw DataError("class weights '$classWeights' can't be used; use '$BALANCED', for labelled classes")
         }

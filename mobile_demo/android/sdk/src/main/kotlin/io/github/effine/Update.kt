@@ -11,7 +11,6 @@ internal class Update(
     private val stops: () -> Boolean,
     private val callback: (Progress) -> Unit,
 ) {
-    private val metric = mainMetric(artifact.manifest.task)
     private lateinit var run: OpenRun
     private lateinit var examples: List<StoredExample>
 
@@ -31,7 +30,7 @@ internal class Update(
         }
     }
 
-    /** Goes on with a run of another artifact, from what that one learned. */
+    /** Goes on with a run of another artifact, from what that one learned; [withdrawn] is noticed later. */
     private fun takenOver(sha256: String): OpenRun {
         val from = if (store.state(run.id).exists()) run.id else run.from
         if (from != 0L) Checkpoint.load(store.state(from), artifact.manifest)
@@ -59,11 +58,11 @@ internal class Update(
     /** Compares the new state with the one that stays otherwise. */
     private fun decide(trainer: Trainer, training: Report, base: Long): UpdateReport {
         val data = trainer.dataset(examples.filter { it.heldOut }.map { it.example })
-        val after = trainer.evaluate(data).getValue(metric)
+        val (metric, after) = trainer.evaluate(data).entries.first()
         if (base == 0L) trainer.reset() else trainer.load(store.state(base))
         val before = trainer.evaluate(data).getValue(metric)
-        val worse = before - after > plan.margin
-        val report = report(if (worse) Outcome.REJECTED else Outcome.ACCEPTED, training, before, after)
+        val outcome = if (before - after > plan.margin) Outcome.REJECTED else Outcome.ACCEPTED
+        val report = report(outcome, training, metric, before, after)
         var withdrawn = false
         store.change { now ->
             withdrawn = withdrawn(now)
@@ -74,6 +73,11 @@ internal class Update(
 
     private fun withdrawn(contents: Contents): Boolean = contents.run?.id != run.id
 
-    private fun report(outcome: Outcome, training: Report, before: Double? = null, after: Double? = null) =
-        UpdateReport(outcome, System.currentTimeMillis(), metric, before, after, examples.count { it.heldOut }, training)
+    private fun report(
+        outcome: Outcome,
+        training: Report,
+        metric: String? = null,
+        before: Double? = null,
+        after: Double? = null,
+    ) = UpdateReport(outcome, System.currentTimeMillis(), metric, before, after, examples.count { it.heldOut }, training)
 }

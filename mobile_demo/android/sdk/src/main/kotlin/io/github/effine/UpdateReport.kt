@@ -19,7 +19,7 @@ enum class Outcome {
  * What an update did.
  *
  * @property time when it ended, in milliseconds since 1970.
- * @property metric by which states are compared; higher is better.
+ * @property metric by which states are compared, higher is better; null unless the training ended.
  * @property before score on the held-out examples of the state that would stay, which is the initial
  *   one where examples have to be unlearned; null unless the training ended.
  * @property after score of the new state on them.
@@ -29,7 +29,7 @@ enum class Outcome {
 class UpdateReport internal constructor(
     val outcome: Outcome,
     val time: Long,
-    val metric: String,
+    val metric: String?,
     val before: Double?,
     val after: Double?,
     val heldOut: Int,
@@ -45,13 +45,16 @@ class UpdateReport internal constructor(
         }
 
     private val scores: String
-        get() = "$metric ${fixed(before ?: 0.0, 3)} before, ${fixed(after ?: 0.0, 3)} after, on $heldOut held-out examples"
+        get() {
+            val (then, now) = listOf(before, after).map { if (it == null) "?" else fixed(it, 3) }
+            return "$metric $then before, $now after, on $heldOut held-out examples"
+        }
 
     internal fun toJson(): Json = Json.Table(
         mapOf(
             "outcome" to Json.Text(outcome.name.lowercase()),
             "time" to Json.Whole(time),
-            "metric" to Json.Text(metric),
+            "metric" to Json.of(metric),
             "before" to Json.of(before),
             "after" to Json.of(after),
             "held_out" to Json.of(heldOut),
@@ -66,7 +69,7 @@ class UpdateReport internal constructor(
             UpdateReport(
                 outcome = OUTCOMES.getValue(get("outcome").oneOf(*OUTCOMES.keys.toTypedArray())),
                 time = get("time").whole(0, Long.MAX_VALUE),
-                metric = get("metric").string(),
+                metric = get("metric").optional { string() },
                 before = get("before").optional { number() },
                 after = get("after").optional { number() },
                 heldOut = get("held_out").count(),

@@ -77,6 +77,23 @@ class PersonalizationTest {
     }
 
     @Test
+    fun `a run that ended before it was decided about isn't trained again`() {
+        personal { add(sentences) }
+        val store = File(folder, "store.json")
+        var undecided = ""
+        personal { update { undecided = store.readText() } }
+        val state = File(folder, "state-1.ckpt").readBytes()
+        store.writeText(undecided)
+        val left = listOf(".state-1.ckpt.5.tmp", "state-0.ckpt.tmp", "state-7.ckpt").map { File(folder, it) }
+        left.forEach { it.writeText("left behind") }
+        personal {
+            assertEquals(listOf(false, true, false), left.map { it.exists() })
+            assertEquals(Outcome.ACCEPTED, update { throw AssertionError("trains") }.outcome)
+        }
+        assertArrayEquals(state, File(folder, "state-1.ckpt").readBytes())
+    }
+
+    @Test
     fun `a state that scores worse isn't taken into use`() {
         personal { add(sentences).also { update() } }
         val harmful = plan.copy(settings = Settings(epochs = 1, headRate = 1e4, schedule = "constant"))

@@ -27,8 +27,8 @@ internal class DeviceCondition(context: Context) {
     }
 
     /** Before Android 10 the system doesn't tell. */
-    private fun isHot(): Boolean =
-        Build.VERSION.SDK_INT >= Build.VERSION_CODES.Q && power.currentThermalStatus >= PowerManager.THERMAL_STATUS_MODERATE
+    private fun isHot(): Boolean = Build.VERSION.SDK_INT >= Build.VERSION_CODES.Q &&
+        power.currentThermalStatus >= PowerManager.THERMAL_STATUS_MODERATE
 
     /** Devices that don't know the level answer with zero or less. */
     private fun isLow(): Boolean =

@@ -84,16 +84,15 @@ abstract class TrainingJob : JobService() {
 
     companion object {
         /**
-         * Schedules a job in place of one with the same id, unless that is running now. It outlives a
-         * restart of the device if the app may know of restarts (`RECEIVE_BOOT_COMPLETED`).
+         * Schedules a job in place of one with the same id; if that is running, its slice ends. It outlives
+         * a restart of the device if the app may know of restarts (`RECEIVE_BOOT_COMPLETED`).
          */
         fun schedule(context: Context, job: Class<out TrainingJob>, id: Int) {
-            val persisted =
-                context.checkSelfPermission(Manifest.permission.RECEIVE_BOOT_COMPLETED) == PackageManager.PERMISSION_GRANTED
+            val restarts = context.checkSelfPermission(Manifest.permission.RECEIVE_BOOT_COMPLETED)
             val info = JobInfo.Builder(id, ComponentName(context, job))
                 .setRequiresCharging(true)
                 .setRequiresDeviceIdle(true)
-                .setPersisted(persisted)
+                .setPersisted(restarts == PackageManager.PERMISSION_GRANTED)
                 .build()
             context.getSystemService(JobScheduler::class.java).schedule(info)
         }

@@ -102,18 +102,17 @@ private fun train(rest: List<String>) {
 /** A tokens file, or examples as JSON lines. */
 private fun Trainer.read(path: String, artifact: Artifact): Dataset {
     if (!path.endsWith(".jsonl")) return readTokens(File(path), artifact)
-    return dataset(readExamples(path))
-}
-
-internal fun readExamples(path: String): List<Example> = File(path).readLines().map { line ->
-    val fields = Place(Json.parse(line), path).table()
-    Example(
-        fields.getValue("text").string(),
-        fields["label"]?.string(),
-        fields["text_b"]?.string(),
-        fields["score"]?.number(),
-        fields["labels"]?.items()?.map { it.string() },
-    )
+    val examples = File(path).readLines().map { line ->
+        val fields = Place(Json.parse(line), path).table()
+        Example(
+            fields.getValue("text").string(),
+            fields["label"]?.string(),
+            fields["text_b"]?.string(),
+            fields["score"]?.number(),
+            fields["labels"]?.items()?.map { it.string() },
+        )
+    }
+    return dataset(examples)
 }
 
 internal fun settings(arguments: Arguments) = Settings(
