@@ -70,7 +70,7 @@ def test_the_apk_is_whole_aligned_and_signed(
     badging = output("aapt2", "dump", "badging", apk)
     for line in (
         "package: name='io.github.effine.demo' versionCode='1' versionName='0.1.0'",
-        "minSdkVersion:'26'",
+        "dkVersion:'26'",  # sdkVersion or, in later releases of aapt2, minSdkVersion
         "targetSdkVersion:'34'",
         "launchable-activity: name='io.github.effine.demo.DemoActivity'",
         "application-label:'effine'",
