@@ -3,7 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: setup demo test test-more matrix lint docs benchmarks ort wheel clean
+ANDROID := mobile_demo/android
+ASSETS := $(ANDROID)/app/src/main/assets
+
+.PHONY: setup demo test test-more matrix lint docs benchmarks ort wheel clean app-assets apk pictures
 
 setup: $(VENV)/.installed
 
@@ -55,6 +58,23 @@ ort: .ort/.installed
 	$(PYTHON) -m venv .ort
 	.ort/bin/pip install --quiet onnxruntime-training-cpu==1.19.2 onnx==1.16.2 'numpy<2'
 	touch $@
+
+# The demo app: its model, an APK without the runtime's native libraries, and pictures of it.
+app-assets: $(ASSETS)/effine/bundle.json
+
+$(ASSETS)/effine/bundle.json: | setup
+	mkdir -p $(OUT) $(ASSETS)
+	$(BIN)/effine-export --method spartan --spare-labels 5 \
+		--out $(OUT)/intents.effine --force
+	$(BIN)/effine parity $(OUT)/intents.effine
+	$(BIN)/effine pack $(OUT)/intents.effine --android $(ASSETS)
+	cp exporter/effine/export/samples/intents.train.jsonl $(ASSETS)/samples.jsonl
+
+apk: app-assets
+	$(BIN)/python $(ANDROID)/demo_app.py apk $(OUT)/effine-demo.apk
+
+pictures: app-assets
+	$(BIN)/python $(ANDROID)/demo_app.py pictures docs/android
 
 wheel: setup
 	$(BIN)/python -m build --wheel --outdir dist .

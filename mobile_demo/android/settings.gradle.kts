@@ -15,4 +15,4 @@ dependencyResolutionManagement {
 }
 
 rootProject.name = "effine-android"
-include(":sdk")
+include(":sdk", ":app")

@@ -1,4 +1,4 @@
-"""The C++ runner for this machine and for 64-bit ARM, and the Kotlin SDK on the JVM.
+"""The C++ runner for this machine and for 64-bit ARM, the Kotlin SDK on the JVM, and the demo app.
 
 Each is built once per test session, into the checkout's own folders, so that a later session
 finds it there.
@@ -7,12 +7,14 @@ finds it there.
 from __future__ import annotations
 
 import fcntl
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
+import demo_app
 from artifacts import shared_folder
 from effine.runtime.engines.jvm import JvmRunner, build_jvm_runner
 from effine.runtime.engines.native import Runner, build_arm64_runner, build_runner
@@ -23,7 +25,7 @@ NATIVE = ROOT / "mobile_demo" / "native"
 ANDROID = ROOT / "mobile_demo" / "android"
 
 Host = Runner | JvmRunner
-Built = TypeVar("Built", Runner, JvmRunner)
+Built = TypeVar("Built", Runner, JvmRunner, demo_app.DemoApp)
 
 
 @pytest.fixture(scope="session")
@@ -38,13 +40,25 @@ def arm64(tmp_path_factory: pytest.TempPathFactory) -> Runner:
 
 @pytest.fixture(scope="session")
 def jvm(tmp_path_factory: pytest.TempPathFactory) -> JvmRunner:
-    return _built_once(tmp_path_factory, build_jvm_runner, ANDROID, "jvm")
+    return _built_once(tmp_path_factory, _build_jvm, ANDROID, "jvm")
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> demo_app.DemoApp:
+    return _built_once(tmp_path_factory, lambda _, folder: demo_app.build(folder), ANDROID, "jvm")
 
 
 @pytest.fixture(params=["runner", "jvm"])
 def host(request: pytest.FixtureRequest) -> Host:
     """Each of the two that take the same commands."""
     return request.getfixturevalue(request.param)
+
+
+def _build_jvm(source: Path, folder: Path) -> JvmRunner:
+    """The SDK, and where that is possible the app in the same run of Maven."""
+    if shutil.which("aapt2"):
+        demo_app.build(folder)
+    return build_jvm_runner(source, folder)
 
 
 def _built_once(

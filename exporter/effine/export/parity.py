@@ -9,6 +9,7 @@ from pathlib import Path
 from effine.export.errors import ExportError
 from effine.runtime.artifact import Artifact
 from effine.runtime.engines import make_engine
+from effine.runtime.engines.android import build_test_app, connected_device, replay_android
 from effine.runtime.engines.jvm import JvmRunner, build_jvm_runner, replay_jvm
 from effine.runtime.engines.native import Runner, build_arm64_runner, build_runner, replay_native
 from effine.runtime.parity import (
@@ -100,6 +101,17 @@ def _jvm(artifact: Artifact, threads: int | None) -> ParityReport:
     return compare(artifact, result, "jvm", *more)
 
 
+def _android(artifact: Artifact, threads: int | None) -> ParityReport:
+    source = _checkout("android", ANDROID_SOURCE)
+    device = connected_device()
+    run = replay_android(device, build_test_app(source, BUILD / "android"), artifact, threads)
+    more = [resume_check(run.result, run.resumed)]
+    if run.accumulated is not None:
+        more += accumulation_checks(artifact, run.accumulated)
+    report = compare(artifact, run.result, "android", *more)
+    return dataclasses.replace(report, machine=device.machine)
+
+
 def _checkout(engine: str, source: Path) -> Path:
     if not source.is_dir():
         raise ExportError(f"{engine} runner: {source} not found; run inside a checkout of effine")
@@ -111,4 +123,5 @@ ENGINES: dict[str, Callable[[Artifact, int | None], ParityReport]] = {
     "native": _native,
     "arm64": _arm64,
     "jvm": _jvm,
+    "android": _android,
 }

@@ -16,9 +16,11 @@ android {
     defaultConfig {
         // The runtime's native libraries are built for this level.
         minSdk = 26
+        testInstrumentationRunner = "androidx.test.runner.AndroidJUnitRunner"
     }
 
     sourceSets["main"].kotlin.srcDir("src/main/kotlin")
+    sourceSets["androidTest"].kotlin.srcDir("src/androidTest/kotlin")
 
     compileOptions {
         sourceCompatibility = JavaVersion.VERSION_1_8
@@ -37,6 +39,9 @@ kotlin {
 dependencies {
     // The same version as the exporter's: effine checks it when it opens an artifact.
     implementation("org.pytorch:executorch-android:1.5.1")
+
+    androidTestImplementation("androidx.test:runner:1.6.2")
+    androidTestImplementation("junit:junit:4.13.2")
 }
 
 publishing {

@@ -19,7 +19,7 @@ from effine.export.cli.common import ARTIFACT, FILE, json_option, threads_option
     "engines",
     default="python",
     show_default=True,
-    help="Comma-separated engines: python, native, arm64, jvm.",
+    help="Comma-separated engines: python, native, arm64, jvm, android.",
 )
 @threads_option
 @json_option

@@ -24,8 +24,7 @@ MAIN = "io.github.effine.runner.MainKt"
 BRIDGE = "libeffine-bridge.so"
 _WHAT = "the Kotlin SDK on the JVM"
 _PACKAGES = "apt install maven openjdk-17-jdk-headless"
-_MODULES = ("executorch-jvm", "sdk")
-_JAR = "sdk-0.1.0.jar"
+_VERSION = "0.1.0"
 
 
 @dataclass(frozen=True)
@@ -62,20 +61,42 @@ def build_jvm_runner(source: Path, build: Path) -> JvmRunner:
     Raises:
         EngineError: the sources or a tool are missing, or the build fails.
     """
-    java, maven = _jdk() / "bin" / "java", _maven()
-    bridge = _bridge(source, build)
-    classes = source / "sdk" / "target"
-    made = classes / _JAR
+    bridge = build_bridge(source, build)
+    made = package(source, build, "sdk")
+    classes = made.parent
+    path = os.pathsep.join(map(str, (classes / "test-classes", made, classes / "lib" / "*")))
+    options = (f"-Deffine.bridge={bridge}", "-cp", path)
+    return JvmRunner(source, (str(jdk() / "bin" / "java"), *options, MAIN))
+
+
+def package(source: Path, build: Path, module: str, *options: str) -> Path:
+    """The jar of a Maven module, built anew with what it needs if a source has changed since.
+
+    Args:
+        source: the folder of the Maven project.
+        build: a folder for the build's output, made when missing.
+        options: further arguments for Maven.
+
+    Raises:
+        EngineError: the sources or a tool are missing, or the build fails.
+    """
+    jdk()
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise EngineError(f"{_WHAT} needs mvn: {_PACKAGES}")
+    modules = ("executorch-jvm", "sdk", module)
+    made = {name: source / name / "target" / f"{name}-{_VERSION}.jar" for name in modules}
+    jar = made[module]
     sources = [
         source / "pom.xml",
-        *(source / m / part for m in _MODULES for part in ("pom.xml", "src")),
+        *(source / name / part for name in modules for part in ("pom.xml", "src")),
     ]
-    if not made.is_file() or made.stat().st_mtime < newest(sources):
-        run_logged(_WHAT, build / "maven", [[*maven, "-f", str(source), "package", "-DskipTests"]])
-        made.touch()
-    path = os.pathsep.join(map(str, (classes / "test-classes", made, classes / "lib" / "*")))
-    options = (f"-Deffine.bridge={bridge.absolute()}", "-cp", path)
-    return JvmRunner(source, (str(java), *options, MAIN))
+    if not jar.is_file() or jar.stat().st_mtime < newest(sources):
+        command = [maven, "--batch-mode", "--no-transfer-progress", "-f", str(source), *options]
+        run_logged(_WHAT, build / "maven", [[*command, "package", "-DskipTests"]])
+        for each in made.values():
+            each.touch()
+    return jar
 
 
 def replay_jvm(
@@ -110,8 +131,12 @@ def replay_jvm(
         return read_tensors(result)[0]
 
 
-def _bridge(source: Path, build: Path) -> Path:
-    """The library between the stand-ins for Android's runtime classes and ExecuTorch."""
+def build_bridge(source: Path, build: Path) -> Path:
+    """The library between the stand-ins for Android's runtime classes and ExecuTorch.
+
+    Raises:
+        EngineError: the sources or a tool are missing, or the build fails.
+    """
     return cmake_build(
         _WHAT,
         source / "executorch-jvm" / "src" / "main" / "cpp",
@@ -119,20 +144,16 @@ def _bridge(source: Path, build: Path) -> Path:
         BRIDGE,
         executorch_wheel(_WHAT),
         f"-DCMAKE_CXX_COMPILER={compiler(_WHAT)}",
-        f"-DJAVA_HOME={_jdk()}",
-    )
+        f"-DJAVA_HOME={jdk()}",
+    ).absolute()
 
 
-def _maven() -> list[str]:
-    """Maven, without colours and progress."""
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise EngineError(f"{_WHAT} needs mvn: {_PACKAGES}")
-    return [maven, "--batch-mode", "--no-transfer-progress"]
+def jdk() -> Path:
+    """The folder of the JDK: JAVA_HOME, else that of the machine's javac.
 
-
-def _jdk() -> Path:
-    """The folder of the JDK: JAVA_HOME, else that of the machine's javac."""
+    Raises:
+        EngineError: there is none.
+    """
     javac = shutil.which("javac")
     home = os.environ.get("JAVA_HOME") or (javac and str(Path(javac).resolve().parents[1]))
     if not home or not Path(home, "include", "jni.h").is_file():

@@ -1,0 +1,60 @@
+package io.github.effine
+
+import androidx.test.platform.app.InstrumentationRegistry
+import io.github.effine.android.shippedBundle
+import java.io.File
+import java.nio.FloatBuffer
+import kotlin.math.abs
+import org.json.JSONObject
+import org.junit.Assert.assertTrue
+import org.junit.Test
+
+/**
+ * Replays golden runs on the device, with its own runtime: that of the artifact in the folder
+ * `artifact`, an argument of the instrumentation, else those of the bundle in the test's assets.
+ *
+ * `effine parity --on android` takes the results from the folder `effine` in the test's files.
+ */
+class GoldenRunTest {
+    private val arguments = InstrumentationRegistry.getArguments()
+    private val context = InstrumentationRegistry.getInstrumentation().context
+
+    @Test
+    fun theGoldenRunIsReplayed() {
+        val pushed = arguments.getString("artifact")
+        val artifacts = when (pushed) {
+            null -> Bundle.open(shippedBundle(context)).artifacts.values
+            else -> listOf(Artifact.open(File(pushed)))
+        }
+        for (artifact in artifacts) replay(artifact)
+    }
+
+    private fun replay(artifact: Artifact) {
+        val results = File(context.filesDir, "effine")
+        results.deleteRecursively()
+        assertTrue("$results can't be made", results.mkdirs())
+        fun save(name: String, tensors: Tensors) =
+            TensorFile(tensors, mapOf("format" to "effine replay")).write(File(results, "$name.safetensors"))
+        Engine(artifact, arguments.getString("threads")?.toInt()).use { engine ->
+            val result = Replay(artifact, engine).run()
+            save("result", result)
+            save("resumed", Replay(artifact, engine, through = File(results, "state.safetensors")).run())
+            if (artifact.manifest.accumulates) {
+                save("accumulated", Replay(artifact, engine, accumulated = true).run())
+            }
+            checkLosses(artifact, result.getValue("loss").floats())
+        }
+    }
+
+    /** The rest is compared on the workstation. */
+    private fun checkLosses(artifact: Artifact, found: FloatBuffer) {
+        val manifest = JSONObject(File(artifact.folder, "manifest.json").readText())
+        val limit = manifest.getJSONObject("tolerances").getDouble("loss")
+        val golden = artifact.golden().tensors.getValue("loss")
+        val expected = golden.floats()
+        for (step in 0 until golden.count) {
+            val error = abs(found.get(step) - expected.get(step)) / abs(expected.get(step))
+            assertTrue("loss of step ${step + 1} is off by $error, at most $limit is allowed", error <= limit)
+        }
+    }
+}
