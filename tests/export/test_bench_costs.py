@@ -84,6 +84,7 @@ def test_scaling(
     assert "need 4 points" in refused(*common, "--seqs", "16")
 
 
+@pytest.mark.matrix
 def test_sizes_by_file_and_beside_rivals(
     artifact: Exported, tiny: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +107,7 @@ def test_sizes_by_file_and_beside_rivals(
     assert all(size > weights for name, size in record["rivals"].items() if name != WEIGHTS)
 
 
+@pytest.mark.matrix
 def test_an_export_by_stage(tiny: dict[str, Path]) -> None:
     common = ("bench", "export", "--model", tiny["distilbert-shallow"], "--methods", "head")
     (record,) = json.loads(
