@@ -90,19 +90,14 @@ void check_signature(const Method& method, const etr::MethodMeta& meta) {
   }
 }
 
-void copy_output(const Method& method, const Value& value, const etr::EValue& result,
-                 Tensor& output) {
+View view_of(const Method& method, const Value& value, const etr::EValue& result) {
   if (!result.isTensor()) mismatch(method, value, "not a tensor");
   const auto& tensor = result.toTensor();
   if (!matches(value, tensor.scalar_type(), tensor.sizes())) {
     mismatch(method, value, "another tensor in the program");
   }
-  output.dtype = value.dtype;
-  output.shape = value.shape;
-  output.data.resize(tensor.nbytes());
-  if (tensor.nbytes() > 0) {
-    std::memcpy(output.data.data(), tensor.const_data_ptr(), tensor.nbytes());
-  }
+  const auto* data = static_cast<const std::byte*>(tensor.const_data_ptr());
+  return {value.dtype, &value.shape, data, tensor.nbytes()};
 }
 
 }  // namespace
@@ -151,7 +146,7 @@ void Engine::unload() {
   loaded_.clear();
 }
 
-void Engine::run(const Method& method, const Source& source, Tensors& outputs) {
+Views Engine::run(const Method& method, const Source& source) {
   clear_log();
   et::Module& module = load(method);
   std::vector<et::TensorPtr> owners;
@@ -169,10 +164,16 @@ void Engine::run(const Method& method, const Source& source, Tensors& outputs) {
   }
   const auto results = module.execute(method.name, inputs);
   check(results.error(), method.program.string() + ": running " + method.name);
+  Views outputs;
   for (size_t i = 0; i < method.outputs.size(); ++i) {
     const Value& value = method.outputs[i];
-    copy_output(method, value, results->at(i), outputs[value.name]);
+    outputs.emplace(value.name, view_of(method, value, results->at(i)));
   }
+  return outputs;
+}
+
+void Engine::run(const Method& method, const Source& source, Tensors& outputs) {
+  for (const auto& [name, view] : run(method, source)) copy(view, outputs[name]);
 }
 
 }  // namespace effine

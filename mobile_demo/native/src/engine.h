@@ -24,10 +24,12 @@ class Engine {
   // Supplies the tensor for a declared input; it must outlive the call.
   using Source = std::function<const Tensor&(const Value&)>;
 
-  // Runs a method and copies its outputs into `outputs` by name. The method is loaded when it
-  // is first needed; of train and predict methods only the last one is kept, of backbone methods
+  // Runs a method; its outputs by name hold until the next call. The method is loaded when it is
+  // first needed; of train and predict methods only the last one is kept, of backbone methods
   // those of one phase. Inputs of another shape or dtype are refused: they could abort inside the
   // runtime.
+  Views run(const Method& method, const Source& source);
+  // The same, copied into `outputs`.
   void run(const Method& method, const Source& source, Tensors& outputs);
 
   // Gives back what programs take; they are loaded again when they are needed.

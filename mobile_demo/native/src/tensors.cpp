@@ -46,17 +46,17 @@ DType find_dtype(const std::string& name, const char* DTypeNames::*spelling) {
 }
 
 template <typename T>
-bool all_finite(const Tensor& tensor) {
-  for (size_t i = 0; i < tensor.data.size(); i += sizeof(T)) {
+bool all_finite(const View& view) {
+  for (size_t i = 0; i < view.size; i += sizeof(T)) {
     T value;
-    std::memcpy(&value, tensor.data.data() + i, sizeof(T));
+    std::memcpy(&value, view.data + i, sizeof(T));
     if (!std::isfinite(value)) return false;
   }
   return true;
 }
 
 void check_finite(const std::string& name, const Tensor& tensor) {
-  if (!is_finite(tensor)) throw Error("tensor " + name + " holds NaN or Inf");
+  if (!is_finite(view_of(tensor))) throw Error("tensor " + name + " holds NaN or Inf");
 }
 
 struct Entry {
@@ -208,10 +208,29 @@ void Tensor::expect(DType wanted) const {
               describe(dtype, shape));
 }
 
-bool is_finite(const Tensor& tensor) {
-  return tensor.dtype == DType::f32   ? all_finite<float>(tensor)
-         : tensor.dtype == DType::f64 ? all_finite<double>(tensor)
-                                      : true;
+float View::first() const {
+  if (dtype != DType::f32 || size < sizeof(float)) {
+    throw Error("expected a float32, found " + describe(dtype, *shape));
+  }
+  float value;
+  std::memcpy(&value, data, sizeof value);
+  return value;
+}
+
+View view_of(const Tensor& tensor) {
+  return {tensor.dtype, &tensor.shape, tensor.data.data(), tensor.data.size()};
+}
+
+bool is_finite(const View& view) {
+  return view.dtype == DType::f32   ? all_finite<float>(view)
+         : view.dtype == DType::f64 ? all_finite<double>(view)
+                                    : true;
+}
+
+void copy(const View& view, Tensor& tensor) {
+  tensor.dtype = view.dtype;
+  tensor.shape = *view.shape;
+  tensor.data.assign(view.data, view.data + view.size);
 }
 
 TensorList list_of(const NamedTensors& tensors) {

@@ -67,7 +67,19 @@ struct Tensor {
   void expect(DType wanted) const;
 };
 
+// A tensor that something else holds.
+struct View {
+  DType dtype;
+  const Shape* shape;
+  const std::byte* data;
+  size_t size;  // in bytes
+
+  // The first element; refuses another dtype than float32.
+  float first() const;
+};
+
 using Tensors = std::map<std::string, Tensor>;
+using Views = std::map<std::string, View>;
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 using TensorList = std::vector<std::pair<std::string, const Tensor*>>;
 using Metadata = std::map<std::string, std::string>;
@@ -83,7 +95,9 @@ struct TensorFile {
 TensorFile read_tensor_file(const std::filesystem::path& path);
 Tensors read_tensors(const std::filesystem::path& path);
 
-bool is_finite(const Tensor& tensor);
+View view_of(const Tensor& tensor);
+bool is_finite(const View& view);
+void copy(const View& view, Tensor& tensor);
 
 // Writes tensors in the given order: sorted header keys, data aligned to 64 bytes,
 // atomically. The same tensors are the same bytes in every language.

@@ -143,16 +143,16 @@ std::vector<Indices> Trainer::order(int64_t epoch) const {
 
 void Trainer::update(const Indices& samples) {
   const bool one = Settings(run_.settings).accumulate == 1;
-  const double loss = one ? step(samples) : accumulate(samples);
+  const auto [loss, updated] = one ? step(samples) : accumulate(samples);
   ++run_.update;
-  if (!std::isfinite(loss) || !finite_state()) {
+  if (!std::isfinite(loss) || !finite_state(updated)) {
     run_.report.discarded.push_back(Json::Object{
         {"update", run_.update}, {"samples", Json::Array(samples.begin(), samples.end())}});
     return;
   }
   for (auto& [name, tensor] : state_) {
-    const auto found = next_.find(name);
-    if (found != next_.end()) std::swap(tensor, found->second);
+    const auto found = updated.find(name);
+    if (found != updated.end()) copy(found->second, tensor);
   }
   ++run_.step;
   std::vector<float> weights;
@@ -162,21 +162,21 @@ void Trainer::update(const Indices& samples) {
   run_.report.weight_sum += weight;
 }
 
-bool Trainer::finite_state() const {
-  return std::all_of(next_.begin(), next_.end(), [&](const auto& updated) {
-    return !state_.count(updated.first) || is_finite(updated.second);
+bool Trainer::finite_state(const Views& updated) const {
+  return std::all_of(updated.begin(), updated.end(), [&](const auto& named) {
+    return !state_.count(named.first) || is_finite(named.second);
   });
 }
 
-double Trainer::step(const Indices& samples) {
+std::pair<double, Views> Trainer::step(const Indices& samples) {
   Tensors inputs = scalars(samples);
   const int64_t seq = add_batch(samples, inputs);
-  run("train", seq, inputs, next_);
-  return double(next_.at("loss").values<float>().at(0));
+  Views updated = run("train", seq, inputs);
+  return {double(updated.at("loss").first()), std::move(updated)};
 }
 
-double Trainer::accumulate(const Indices& samples) {
-  Tensors inputs = scalars(samples), sums;
+std::pair<double, Views> Trainer::accumulate(const Indices& samples) {
+  Tensors inputs = scalars(samples);
   for (const Value& value : artifact_.gradients(run_.phase)) {
     inputs[value.name] = Tensor(value.dtype, value.shape);
   }
@@ -186,12 +186,11 @@ double Trainer::accumulate(const Indices& samples) {
     const auto begin = samples.begin() + int64_t(first);
     const auto end = samples.begin() + int64_t(std::min(first + batch, samples.size()));
     const int64_t seq = add_batch(Indices(begin, end), inputs);
-    run("accumulate", seq, inputs, sums);
-    loss += double(sums.at("loss").values<float>().at(0));
-    for (auto& [name, sum] : sums) std::swap(inputs[name], sum);
+    const Views sums = run("accumulate", seq, inputs);
+    loss += double(sums.at("loss").first());
+    for (const auto& [name, sum] : sums) copy(sum, inputs[name]);
   }
-  run("apply", 1, inputs, next_);
-  return loss;
+  return {loss, run("apply", 1, inputs)};
 }
 
 int64_t Trainer::add_batch(const Indices& samples, Tensors& inputs) {
@@ -207,12 +206,12 @@ int64_t Trainer::add_batch(const Indices& samples, Tensors& inputs) {
   return seq;
 }
 
-void Trainer::run(const char* kind, int64_t seq, const Tensors& inputs, Tensors& outputs) {
+Views Trainer::run(const char* kind, int64_t seq, const Tensors& inputs) {
   const auto source = [&](const Value& value) -> const Tensor& {
     const auto found = inputs.find(value.name);
     return found != inputs.end() ? found->second : state_.at(value.name);
   };
-  engine_.run(artifact_.method(kind, run_.phase, artifact_.batch, seq), source, outputs);
+  return engine_.run(artifact_.method(kind, run_.phase, artifact_.batch, seq), source);
 }
 
 // What all batches of an update share.
@@ -250,7 +249,6 @@ void Trainer::consult() {
 void Trainer::enter(const std::string& phase, const RowSets& rows) {
   const Transition& transition = artifact_.transition(run_.phase, phase);
   state_ = moved(transition, artifact_.layout(phase), std::move(state_), rows);
-  next_.clear();
   run_.phase = phase;
   if (transition.restarts()) run_.step = 0;
 }

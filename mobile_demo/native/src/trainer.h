@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "artifact.h"
 #include "checkpoint.h"
@@ -51,15 +52,15 @@ class Trainer {
   void choose(const std::string& phase);
   void enter(const std::string& phase, const RowSets& rows);
   void begin_features();
-  // Whether what the last step made of the state is finite.
-  bool finite_state() const;
-  // Both run the programs on an update's samples, fill `next_` and return the loss.
-  double step(const Indices& samples);
-  double accumulate(const Indices& samples);
+  // Whether what a step made of the state is finite.
+  bool finite_state(const Views& updated) const;
+  // Both run the programs on an update's samples: the loss, and what becomes of the state.
+  std::pair<double, Views> step(const Indices& samples);
+  std::pair<double, Views> accumulate(const Indices& samples);
   // A batch's exported length; its features, mask, labels and example weights are put into
   // `inputs`.
   int64_t add_batch(const Indices& samples, Tensors& inputs);
-  void run(const char* kind, int64_t seq, const Tensors& inputs, Tensors& outputs);
+  Views run(const char* kind, int64_t seq, const Tensors& inputs);
   Tensors scalars(const Indices& samples) const;
   void end_epoch();
   void finish();
@@ -72,7 +73,7 @@ class Trainer {
   FeatureSource features_;
   Run run_;
   std::unique_ptr<Policy> policy_;
-  Tensors state_, next_;  // what was updated is swapped after a good update
+  Tensors state_;
 };
 
 }  // namespace effine

@@ -29,7 +29,8 @@ def compute_again(captured: Captured) -> None:
     the forward pass on.
     """
     graph = captured.graph.graph
-    loss = graph.output_node().args[0][list(captured.outputs).index("loss")]
+    output: Node = graph.output_node()
+    loss = output.args[0][list(captured.outputs).index("loss")]
     forward = _large_sources(loss)
     copies: dict[Node, Node] = {}
 
@@ -80,7 +81,8 @@ def _shorten_one(
 
 def _large_sources(loss: Node) -> set[Node]:
     """The results that the loss follows from, but for small ones."""
-    found, left = set(), [loss]
+    found: set[Node] = set()
+    left = [loss]
     while left:
         new = set(left.pop().all_input_nodes) - found
         found |= new
