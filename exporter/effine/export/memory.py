@@ -24,7 +24,7 @@ from effine.export.phases import capture_all, state_tensors
 from effine.runtime.manifest_fields import MemoryInfo
 
 _PROCESS = 11.7e6
-_FACTORS = {"activations": 0.97, "weights": 1.31, "state": 4.7, "features": 0.91}
+_FACTORS = {"activations": 0.97, "weights": 1.31, "state": 3.7, "features": 0.91}
 _BYTES = {"fp32": 4.0, "int8": 1.0, "int4": 0.5}
 
 
