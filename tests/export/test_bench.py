@@ -25,6 +25,7 @@ from effine.runtime.artifact import Artifact
 from networks import tiny_network
 
 METHODS = sorted(name for name in known_methods() if name not in PHASED)
+SLOW = [name for name in METHODS if name not in ("adapter", "read")]
 
 
 @pytest.fixture
@@ -209,7 +210,13 @@ def test_wrong_settings_are_refused_before_anything_runs(folder: Path, tmp_path:
 
 @pytest.mark.parametrize(
     ("method", "architecture"),
-    [*((method, "bert") for method in METHODS), ("adapter", "distilbert")],
+    [
+        *(("adapter", "bert"), ("read", "bert")),
+        *(
+            pytest.param(*case, marks=pytest.mark.matrix)
+            for case in [*((method, "bert") for method in SLOW), ("adapter", "distilbert")]
+        ),
+    ],
 )
 def test_a_step_beside_its_rival(
     artifact: Exported, tiny: dict[str, Path], method: str, architecture: str

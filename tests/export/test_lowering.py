@@ -107,7 +107,16 @@ def test_no_product_is_left_outside_a_delegate(name: str) -> None:
     assert next(iter(lowered.delegates.values())) <= 12
 
 
-@pytest.mark.parametrize("architecture", ["mpnet", "modernbert", "albert", "t5"])
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        "t5",
+        *(
+            pytest.param(name, marks=pytest.mark.matrix)
+            for name in ("albert", "modernbert", "mpnet")
+        ),
+    ],
+)
 def test_other_architectures_are_delegated_as_bert_is(
     artifact: Exported, architecture: str
 ) -> None:

@@ -7,6 +7,7 @@ backbone with every method is in test_methods_on_backbones.py, in eager PyTorch.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,16 +32,28 @@ ONE_FOR_EACH_BACKBONE = {
 }
 COVERING = [
     *((method, "bert", "classification") for method in known_methods()),
-    *((name, "distilbert", "classification") for name in known_methods() if name not in PHASED),
+    ("spartan", "distilbert", "classification"),
     *((method, "bert", task) for method, task in ONE_FOR_EACH_TASK),
     *((method, name, "classification") for name, method in ONE_FOR_EACH_BACKBONE.items()),
 ]
-PAIRS = [("lora", "albert", "pair"), ("adapter", "roberta", "pair")]
-"""Pairs of texts aren't in the matrix, which has one row for each task."""
-QUANTISED = [
-    *((name, "bert", "int8") for name in known_methods() if name not in ("full", *PHASED)),
-    *(("head", "bert", "int4"), ("read", "bert", "int4"), ("adapter", "albert", "int8")),
+MORE = [
+    *(
+        (name, "distilbert", "classification")
+        for name in known_methods()
+        if name not in ("spartan", *PHASED)
+    ),
+    *(("lora", "albert", "pair"), ("adapter", "roberta", "pair")),
 ]
+QUANTISED = [("adapter", "bert", "int8"), ("spartan", "bert", "int8"), ("head", "bert", "int4")]
+MORE_QUANTISED = [
+    *((name, "bert", "int8") for name in ("bitfit", "head", "lora", "read")),
+    *(("read", "bert", "int4"), ("adapter", "albert", "int8")),
+]
+
+
+def more(cases: list[tuple[str, str, str]]) -> list[Any]:
+    """Cases for `make test-more`."""
+    return [pytest.param(*case, marks=pytest.mark.matrix) for case in cases]
 
 
 def failed(report: ParityReport) -> set[str]:
@@ -49,7 +62,7 @@ def failed(report: ParityReport) -> set[str]:
 
 @pytest.mark.parametrize(
     ("method", "architecture", "task"),
-    [*COVERING, *(pytest.param(*case, marks=pytest.mark.matrix) for case in PAIRS)],
+    [*COVERING, *more(MORE)],
 )
 def test_the_programs_train_as_pytorch_does(
     artifact: Exported, method: str, architecture: str, task: str
@@ -59,9 +72,11 @@ def test_the_programs_train_as_pytorch_does(
     assert report.passed, [check for check in report.checks if not check.passed]
     assert report.manifest == exported.manifest.sha256
     phases = list(exported.manifest.phases)
-    more = {f"{p}: {what}" for p in phases[1:] for what in ("features", "logits", "gradients")}
-    more |= {"statistics"} if any(e.role == "statistic" for e in exported.manifest.state) else set()
-    assert {check.name for check in report.checks} - more == {
+    beyond = {f"{p}: {what}" for p in phases[1:] for what in ("features", "logits", "gradients")}
+    beyond |= (
+        {"statistics"} if any(e.role == "statistic" for e in exported.manifest.state) else set()
+    )
+    assert {check.name for check in report.checks} - beyond == {
         "features",
         "logits",
         "gradients",
@@ -73,10 +88,12 @@ def test_the_programs_train_as_pytorch_does(
         "loss fell",
         "resume is bit-exact",
     }
-    assert more <= {check.name for check in report.checks}
+    assert beyond <= {check.name for check in report.checks}
 
 
-@pytest.mark.parametrize(("method", "architecture", "precision"), QUANTISED)
+@pytest.mark.parametrize(
+    ("method", "architecture", "precision"), [*QUANTISED, *more(MORE_QUANTISED)]
+)
 def test_quantised_programs_train_as_the_emulation_does(
     artifact: Exported, method: str, architecture: str, precision: str
 ) -> None:

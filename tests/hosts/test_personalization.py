@@ -64,7 +64,8 @@ def test_kills_lose_nothing(artifact: Exported, jvm: JvmRunner, tmp_path: Path, 
     texts = [example["text"] for example in stored(home)["examples"]]
     assert set(kept) <= set(texts) and len(texts) == len(set(texts))
     names = {path.name for path in home.iterdir()}
-    assert names == {"store.json", "state-1.ckpt", "store.lock", "training.lock"}
+    left = {"store.json", "state-1.ckpt", "features-0.cache", "store.lock", "training.lock"}
+    assert names == left
 
 
 def test_another_artifact_goes_on_if_its_state_is_the_same(

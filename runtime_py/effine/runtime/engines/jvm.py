@@ -61,12 +61,13 @@ def build_jvm_runner(source: Path, build: Path) -> JvmRunner:
     Raises:
         EngineError: the sources or a tool are missing, or the build fails.
     """
+    java = jdk() / "bin" / "java"
     bridge = build_bridge(source, build)
     made = package(source, build, "sdk")
     classes = made.parent
     path = os.pathsep.join(map(str, (classes / "test-classes", made, classes / "lib" / "*")))
     options = (f"-Deffine.bridge={bridge}", "-cp", path)
-    return JvmRunner(source, (str(jdk() / "bin" / "java"), *options, MAIN))
+    return JvmRunner(source, (str(java), *options, MAIN))
 
 
 def package(source: Path, build: Path, module: str, *options: str) -> Path:
