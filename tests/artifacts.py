@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import logging
 import os
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from effine.export.pipeline import export
 from effine.runtime.artifact import Artifact
@@ -156,8 +156,7 @@ def artifact(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     ) -> Artifact:
         settings = (method, architecture, task, precision, accumulate, pooling, target)
         path = shared / f"{'-'.join(map(str, settings))}.effine"
-        with open(shared / f"{path.name}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(shared / f"{path.name}.lock"):
             if path.exists():
                 return Artifact.open(path)
             shallow = task == "regression" and method != "read"

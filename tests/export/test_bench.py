@@ -25,7 +25,7 @@ from effine.runtime.artifact import Artifact
 from networks import tiny_network
 
 METHODS = sorted(name for name in known_methods() if name not in PHASED)
-SLOW = [name for name in METHODS if name not in ("adapter", "read")]
+OTHERS = [name for name in METHODS if name != "adapter"]
 
 
 @pytest.fixture
@@ -211,10 +211,10 @@ def test_wrong_settings_are_refused_before_anything_runs(folder: Path, tmp_path:
 @pytest.mark.parametrize(
     ("method", "architecture"),
     [
-        *(("adapter", "bert"), ("read", "bert")),
+        ("adapter", "bert"),
         *(
             pytest.param(*case, marks=pytest.mark.matrix)
-            for case in [*((method, "bert") for method in SLOW), ("adapter", "distilbert")]
+            for case in [*((method, "bert") for method in OTHERS), ("adapter", "distilbert")]
         ),
     ],
 )
@@ -246,7 +246,12 @@ def test_steps_are_printed(tiny: dict[str, Path]) -> None:
 
 @pytest.mark.usefixtures("exported")
 @pytest.mark.parametrize(
-    ("architecture", "methods"), [("bert", METHODS), ("distilbert", ["adapter", "head"])]
+    ("architecture", "methods"),
+    [
+        ("bert", ["bitfit", "spartan"]),
+        ("distilbert", ["adapter", "head"]),
+        pytest.param("bert", METHODS, marks=pytest.mark.matrix),
+    ],
 )
 def test_epochs_beside_their_rivals(
     tiny: dict[str, Path], folder: Path, architecture: str, methods: list[str]

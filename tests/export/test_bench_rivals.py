@@ -38,7 +38,7 @@ def check_measured(record: dict[str, Any], *rivals: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "task", ["classification", pytest.param("regression", marks=pytest.mark.matrix)]
+    "task", [pytest.param("classification", marks=pytest.mark.matrix), "regression"]
 )
 def test_executorch_and_full_tuning(artifact: Exported, tiny: dict[str, Path], task: str) -> None:
     source = tiny["distilbert" if task == "classification" else "distilbert-shallow"]

@@ -1,12 +1,10 @@
 """The C++ runner for this machine and for 64-bit ARM, the Kotlin SDK on the JVM, and the demo app.
 
-Each is built once per test session, into the checkout's own folders, so that a later session
-finds it there.
+Each is built into the checkout's own folders, so that a later session finds it there.
 """
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +13,6 @@ from typing import TypeVar
 import pytest
 
 import demo_app
-from artifacts import shared_folder
 from effine.runtime.engines.jvm import JvmRunner, build_jvm_runner
 from effine.runtime.engines.native import Runner, build_arm64_runner, build_runner
 from effine.runtime.errors import EngineError
@@ -29,23 +26,23 @@ Built = TypeVar("Built", Runner, JvmRunner, demo_app.DemoApp)
 
 
 @pytest.fixture(scope="session")
-def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
-    return _built_once(tmp_path_factory, build_runner, NATIVE, "native")
+def runner() -> Runner:
+    return _built(build_runner, NATIVE, "native")
 
 
 @pytest.fixture(scope="session")
-def arm64(tmp_path_factory: pytest.TempPathFactory) -> Runner:
-    return _built_once(tmp_path_factory, build_arm64_runner, NATIVE, "native-arm64")
+def arm64() -> Runner:
+    return _built(build_arm64_runner, NATIVE, "native-arm64")
 
 
 @pytest.fixture(scope="session")
-def jvm(tmp_path_factory: pytest.TempPathFactory) -> JvmRunner:
-    return _built_once(tmp_path_factory, _build_jvm, ANDROID, "jvm")
+def jvm() -> JvmRunner:
+    return _built(_build_jvm, ANDROID, "jvm")
 
 
 @pytest.fixture(scope="session")
-def app(tmp_path_factory: pytest.TempPathFactory) -> demo_app.DemoApp:
-    return _built_once(tmp_path_factory, lambda _, folder: demo_app.build(folder), ANDROID, "jvm")
+def app() -> demo_app.DemoApp:
+    return _built(lambda _, folder: demo_app.build(folder), ANDROID, "jvm")
 
 
 @pytest.fixture(params=["runner", "jvm"])
@@ -61,17 +58,10 @@ def _build_jvm(source: Path, folder: Path) -> JvmRunner:
     return build_jvm_runner(source, folder)
 
 
-def _built_once(
-    factory: pytest.TempPathFactory,
-    build: Callable[[Path, Path], Built],
-    source: Path,
-    name: str,
-) -> Built:
-    with open(shared_folder(factory) / f"{name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            return build(source, ROOT / "build" / name)
-        except EngineError as error:
-            if " needs " not in str(error):
-                raise
-            pytest.skip(str(error))
+def _built(build: Callable[[Path, Path], Built], source: Path, name: str) -> Built:
+    try:
+        return build(source, ROOT / "build" / name)
+    except EngineError as error:
+        if " needs " not in str(error):
+            raise
+        pytest.skip(str(error))

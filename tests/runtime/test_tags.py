@@ -164,7 +164,7 @@ def test_one_tag_for_all_words_is_a_warning() -> None:
     assert task.collapse([same], samples, ["B-x", "O"]) is None
 
 
-@pytest.mark.parametrize("method", ["head", "adapter"])
+@pytest.mark.parametrize("method", ["head", pytest.param("adapter", marks=pytest.mark.matrix)])
 def test_training_predicting_and_resuming(artifact: Exported, tmp_path: Path, method: str) -> None:
     trainer = Trainer(artifact(method, "bert", TASK), threads=1)
     settings = {"head_rate": 0.1, "epochs": 10}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from effine.runtime.artifact import MANIFEST, Artifact
 from effine.runtime.engines import Arrays
-from effine.runtime.engines.building import newest, run_logged
+from effine.runtime.engines.building import newest, one_build, run_logged
 from effine.runtime.errors import EngineError
 from effine.runtime.tensors import read_tensors
 
@@ -105,15 +105,17 @@ def build_test_app(source: Path, build: Path) -> Path:
     app = source / TEST_APP
     sdk = source / "sdk"
     sources = [*source.glob("*.gradle.kts"), sdk / "build.gradle.kts", sdk / "src"]
-    if app.is_file() and app.stat().st_mtime >= newest(sources):
-        return app
-    gradle = shutil.which("gradle")
-    if gradle is None:
-        raise EngineError(f"{_WHAT} needs gradle: install Gradle and Android's SDK")
-    run_logged(_WHAT, build, [[gradle, "-p", str(source), ":sdk:assembleDebugAndroidTest"]])
-    if not app.is_file():
-        raise EngineError(f"{app}: Gradle didn't make it; its output is in {build / 'build.log'}")
-    app.touch()
+    with one_build(_WHAT, build):
+        if app.is_file() and app.stat().st_mtime >= newest(sources):
+            return app
+        gradle = shutil.which("gradle")
+        if gradle is None:
+            raise EngineError(f"{_WHAT} needs gradle: install Gradle and Android's SDK")
+        run_logged(_WHAT, build, [[gradle, "-p", str(source), ":sdk:assembleDebugAndroidTest"]])
+        if not app.is_file():
+            log = build / "build.log"
+            raise EngineError(f"{app}: Gradle didn't make it; its output is in {log}")
+        app.touch()
     return app
 
 

@@ -7,8 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock
 
 from effine.runtime.errors import EngineError
 
@@ -35,19 +38,39 @@ def cmake_build(
     if not (source / "CMakeLists.txt").is_file():
         raise EngineError(f"{source}: no CMakeLists.txt; {what} is built in effine's checkout")
     made = build / product
-    if made.is_file() and made.stat().st_mtime >= newest([source, wheel / "version.py"]):
-        return made
-    cmake = _tool(what, "cmake")
-    configure = [
-        *(cmake, "-S", str(source), "-B", str(build), "-G", "Ninja"),
-        f"-DCMAKE_MAKE_PROGRAM={_tool(what, 'ninja')}",
-        f"-DCMAKE_PREFIX_PATH={wheel.absolute()}",
-        "-DCMAKE_BUILD_TYPE=Release",
-        *definitions,
-    ]
-    run_logged(what, build, [configure, [cmake, "--build", str(build)]])
-    made.touch()
+    with one_build(what, build):
+        if made.is_file() and made.stat().st_mtime >= newest([source, wheel / "version.py"]):
+            return made
+        cmake = _tool(what, "cmake")
+        configure = [
+            *(cmake, "-S", str(source), "-B", str(build), "-G", "Ninja"),
+            f"-DCMAKE_MAKE_PROGRAM={_tool(what, 'ninja')}",
+            f"-DCMAKE_PREFIX_PATH={wheel.absolute()}",
+            "-DCMAKE_BUILD_TYPE=Release",
+            *definitions,
+        ]
+        run_logged(what, build, [configure, [cmake, "--build", str(build)]])
+        made.touch()
     return made
+
+
+@contextmanager
+def one_build(what: str, build: Path) -> Iterator[None]:
+    """Hold a folder that is made when missing, so that other processes wait before building there.
+
+    Raises:
+        EngineError: the folder can't be written.
+    """
+    try:
+        build.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(build / "build.lock")
+        lock.acquire()
+    except OSError as error:
+        raise EngineError(f"{build}: {what} can't be built there: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def run_logged(what: str, build: Path, commands: Sequence[Sequence[str]]) -> None:
@@ -58,7 +81,6 @@ def run_logged(what: str, build: Path, commands: Sequence[Sequence[str]]) -> Non
     """
     log = build / "build.log"
     try:
-        build.mkdir(parents=True, exist_ok=True)
         with log.open("w") as output:
             for command in commands:
                 subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=True)

@@ -14,6 +14,7 @@ from effine.runtime.engines.building import (
     compiler,
     executorch_wheel,
     newest,
+    one_build,
     run_logged,
 )
 from effine.runtime.engines.program import run_program
@@ -92,11 +93,12 @@ def package(source: Path, build: Path, module: str, *options: str) -> Path:
         source / "pom.xml",
         *(source / name / part for name in modules for part in ("pom.xml", "src")),
     ]
-    if not jar.is_file() or jar.stat().st_mtime < newest(sources):
-        command = [maven, "--batch-mode", "--no-transfer-progress", "-f", str(source), *options]
-        run_logged(_WHAT, build / "maven", [[*command, "package", "-DskipTests"]])
-        for each in made.values():
-            each.touch()
+    with one_build(_WHAT, build / "maven"):
+        if not jar.is_file() or jar.stat().st_mtime < newest(sources):
+            command = [maven, "--batch-mode", "--no-transfer-progress", "-f", str(source), *options]
+            run_logged(_WHAT, build / "maven", [[*command, "package", "-DskipTests"]])
+            for each in made.values():
+                each.touch()
     return jar
 
 
