@@ -27,6 +27,11 @@ ASSETS = ANDROID / "app" / "src" / "main" / "assets"
 BUILD = Path("build")
 PACKAGES = {"aapt2": "aapt", "zipalign": "zipalign", "apksigner": "apksigner"}
 MIN_API = 26
+ROBOLECTRIC = (
+    "-Drobolectric.offline=true",
+    f"-Drobolectric.dependency.dir={ANDROID / 'target' / 'robolectric'}",
+    "-Dorg.robolectric.packagesToNotAcquire=org.pytorch.executorch.",
+)
 _PASSWORD = ("--ks-pass", "pass:android")
 
 
@@ -122,9 +127,7 @@ def tests_command(app: DemoApp, assets: Path, scratch: Path, *classes: str) -> l
     return [
         str(jdk() / "bin" / "java"),
         f"-Deffine.bridge={build_bridge(ANDROID, BUILD / 'jvm')}",
-        "-Drobolectric.offline=true",
-        f"-Drobolectric.dependency.dir={ANDROID / 'target' / 'robolectric'}",
-        "-Dorg.robolectric.packagesToNotAcquire=org.pytorch.executorch.",
+        *ROBOLECTRIC,
         *("-cp", os.pathsep.join(map(str, (scratch, *app.class_path)))),
         "org.junit.runner.JUnitCore",
         *(f"io.github.effine.demo.{name}" for name in classes),

@@ -117,6 +117,9 @@ def test_the_reason_is_one_line() -> None:
 
 def test_unknown_rivals_and_other_files_are_refused(tmp_path: Path) -> None:
     assert all(name in refused("bench", "step", "--rivals", "magic") for name in RIVALS)
+    for more in (("--recompute",), ("--seq", 64), ("--pooling", "cls")):
+        message = refused("bench", "step", "--artifact", "a.effine", *more)
+        assert f"{more[0]}: settled when the artifact was exported" in message
     letter = tmp_path / "letter.txt"
     letter.write_text("dear reader\n")
     for command in ("step", "epoch", "scaling", "size", "export"):

@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import demo_app
 from artifacts import Exported
 from effine.runtime.engines.jvm import JvmRunner
 
@@ -25,13 +26,11 @@ def test_the_kotlin_tests_pass(jvm: JvmRunner, artifact: Exported) -> None:
     properties = {
         "effine.vectors": VECTORS,
         "effine.artifact": artifact("head").path,
-        "robolectric.offline": "true",
-        "robolectric.dependency.dir": robolectric,
-        "org.robolectric.packagesToNotAcquire": "org.pytorch.executorch.",
     }
     java, *options, path, _ = jvm.command
     path = f"{path}:{(target / 'test-class-path').read_text()}:{robolectric / 'classes.jar'}"
-    command = [java, *(f"-D{name}={value}" for name, value in properties.items()), *options, path]
+    given = [f"-D{name}={value}" for name, value in properties.items()]
+    command = [java, *demo_app.ROBOLECTRIC, *given, *options, path]
     command += ["org.junit.runner.JUnitCore", *names]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     assert done.returncode == 0, done.stdout[-3000:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import sys
 from collections import defaultdict
@@ -123,7 +124,8 @@ def _lower_all(
     if not sys.platform.startswith("linux"):
         return {kind: _lower_kind(kind) for kind in captured if captured[kind]}
     by_effort = [kind for kind in ("train", "predict", "backbone") if captured[kind]]
-    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+    forked = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(2, forked, initializer=gc.freeze) as pool:
         return dict(zip(by_effort, pool.map(_lower_kind, by_effort), strict=True))
 
 

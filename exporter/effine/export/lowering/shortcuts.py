@@ -6,7 +6,7 @@ The patches fit the pinned versions and hold only inside `shortcuts()`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -18,10 +18,20 @@ from executorch.backends.xnnpack._passes import XNNPACKPassManager
 from executorch.backends.xnnpack._passes.decompose_cat import DecomposeConcatenate
 from executorch.backends.xnnpack._passes.fuse_activation_pass import FuseActivationPass
 from executorch.backends.xnnpack._passes.remove_redundant_copy_pass import RemoveRedundantCopyPass
-from executorch.exir.passes.memory_format_ops_pass import DimOrderOpsRevertPass
+from executorch.exir.dialects._ops import ops as exir_ops
+from executorch.exir.passes import LegalizePortableDimOrderPass
+from executorch.exir.passes.dim_order_ops_registry import DimOrderOpsMap, MemoryFormatOpsMap
+from executorch.exir.passes.memory_format_ops_pass import DimOrderOpsRevertPass, MemoryFormatOpsPass
+from executorch.exir.passes.normalize_transpose_pass import NormalizeTransposePass
+from executorch.exir.passes.remove_mixed_type_operators import RemoveMixedTypeOperators
+from executorch.exir.passes.replace_broken_ops_with_function_ops_pass import (
+    ReplaceBrokenOpsWithFunctionalOpsPass,
+)
+from executorch.exir.passes.sym_to_tensor_pass import SymToTensorPass
 from torch import fx
 from torch.export import ExportedProgram
 from torch.fx.graph import _PyTreeCodeGen
+from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 _PASSES = [DimOrderOpsRevertPass, FuseActivationPass, DecomposeConcatenate, RemoveRedundantCopyPass]
 
@@ -30,7 +40,10 @@ _PASSES = [DimOrderOpsRevertPass, FuseActivationPass, DecomposeConcatenate, Remo
 def shortcuts() -> Iterator[None]:
     """Inside, lowering skips what doesn't change captured graphs."""
     with ExitStack() as stack:
-        for patch in (_shared_histories, _needed_passes, _code_on_demand, _decomposed_once):
+        for patch in (
+            *(_shared_histories, _needed_passes, _passes_with_work),
+            *(_code_on_demand, _decomposed_once),
+        ):
             stack.enter_context(patch())
         yield
 
@@ -62,6 +75,25 @@ def _needed_passes() -> Iterator[None]:
 
 
 @contextmanager
+def _passes_with_work() -> Iterator[None]:
+    """Skip a pass if the graph has none of the operators that it changes.
+
+    Such a pass would retrace the graph all the same, which takes most of the lowering time.
+    """
+    run = PassBase.__call__
+
+    def call(self: PassBase, module: fx.GraphModule) -> PassResult | None:
+        changes = _CHANGES.get(type(self))
+        calls = (node for node in module.graph.nodes if node.op == "call_function")
+        if changes and not any(map(changes, calls)):
+            return PassResult(module, False)
+        return run(self, module)
+
+    with mock.patch.object(PassBase, "__call__", call):
+        yield
+
+
+@contextmanager
 def _code_on_demand() -> Iterator[None]:
     """Generate a graph's Python code only if it is called: passes interpret the nodes."""
     generate = fx.GraphModule.recompile
@@ -89,3 +121,29 @@ def _decomposed_once() -> Iterator[None]:
         ExportedProgram, "run_decompositions", lambda program, *_, **__: program
     ):
         yield
+
+
+def _mixes_types(node: fx.Node) -> bool:
+    values = [given.meta.get("val") for given in node.all_input_nodes]
+    return len({getattr(value, "dtype", None) for value in values}) > 1
+
+
+def _sums_transposed(node: fx.Node) -> bool:
+    if node.target not in LegalizePortableDimOrderPass._target_ops:
+        return False
+    value = node.all_input_nodes[0].meta["val"]
+    return tuple(value.dim_order()) != tuple(range(value.dim()))
+
+
+_CHANGES: dict[type[PassBase], Callable[[fx.Node], bool]] = {
+    DecomposeConcatenate: lambda node: node.target is exir_ops.edge.aten.cat.default,
+    DimOrderOpsRevertPass: lambda node: node.target in MemoryFormatOpsMap,
+    FuseActivationPass: lambda node: node.target in FuseActivationPass.FUSEABLE_ACTIVATIONS,
+    LegalizePortableDimOrderPass: _sums_transposed,
+    MemoryFormatOpsPass: lambda node: node.target in DimOrderOpsMap,
+    NormalizeTransposePass: lambda node: node.target is torch.ops.aten.t.default,
+    RemoveMixedTypeOperators: _mixes_types,
+    RemoveRedundantCopyPass: lambda node: node.target is exir_ops.edge.aten._to_copy.default,
+    ReplaceBrokenOpsWithFunctionalOpsPass: lambda node: getattr(node.target, "is_view", True),
+    SymToTensorPass: lambda node: False,  # captured shapes are fixed
+}

@@ -67,13 +67,14 @@ def lower(kind: str, methods: Mapping[str, Captured], weights: FrozenWeights) ->
             if captured.recompute:
                 compute_again(captured)
             footprints[name] = footprint(captured.graph)
+            graph, inputs = captured.graph, tuple(captured.inputs.values())
             if matrices:
-                quantise(captured.graph, matrices, tables, weights.bits)
-            inputs = tuple(captured.inputs.values())
-            unlifted = torch.export.export(captured.graph, inputs).module()
-            delegate_external_constants_pass_unlifted(unlifted, gen_tag_fn=tag)
-            _tag_quantised(unlifted)
-            exported[name] = torch.export.export(unlifted, inputs)
+                quantise(graph, matrices, tables, weights.bits)
+                # Tags of attributes that are new hold only in a graph that export has made.
+                graph = torch.export.export(graph, inputs).module()
+            delegate_external_constants_pass_unlifted(graph, gen_tag_fn=tag)
+            _tag_quantised(graph)
+            exported[name] = torch.export.export(graph, inputs)
         edge = to_edge_transform_and_lower(
             exported,
             partitioner={name: [partitioner()] for name in exported},

@@ -98,6 +98,19 @@ def measured(
     return record
 
 
+def refuse_given(reason: str, *names: str) -> None:
+    """Refuse options that would be ignored.
+
+    Raises:
+        ExportError: one of these was given.
+    """
+    context = click.get_current_context()
+    for option in context.command.params:
+        given = context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
+        if given and option.name in names:
+            raise ExportError(f"{option.opts[0]}: {reason}")
+
+
 def command_line() -> str:
     """The running command as one types it, without what concerns this machine alone."""
     context = click.get_current_context()

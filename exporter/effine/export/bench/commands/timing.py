@@ -22,6 +22,7 @@ from effine.export.bench.commands.options import (
     numbers_of,
     precision_option,
     recompute_option,
+    refuse_given,
     results_option,
     seq_option,
     steps_option,
@@ -88,6 +89,9 @@ def step(
     from effine.export.bench.step import bench_step, export_for_step, outside_delegates
     from effine.runtime.artifact import Artifact
 
+    if artifact:
+        reason = "settled when the artifact was exported; leave it out, or leave out --artifact"
+        refuse_given(reason, "methods", "batch", "seq", *settings)
     counts, opponents = numbers_of(threads, 1), find_rivals(words_of(rivals))
     records, programs = [], {}
     with TemporaryDirectory(prefix="effine-") as folder:
