@@ -120,3 +120,4 @@ def test_a_short_golden_run_is_replayed(jvm: JvmRunner, artifact: Exported, tmp_
     bundled = tmp_path / "effine" / "short.effine"
     report = compare(Artifact.open(bundled), replay_jvm(jvm, bundled, 1), "jvm")
     assert report.passed, report
+    assert jvm.run("self-test", bundled).startswith("passed: loss off by ")

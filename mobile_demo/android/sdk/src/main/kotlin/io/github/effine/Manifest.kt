@@ -106,6 +106,8 @@ class Manifest internal constructor(
     val frozenHead: FrozenHead?,
     /** Of the manifest itself. */
     val sha256: String,
+    /** Limits of parity with PyTorch, by name. */
+    internal val tolerances: Map<String, Double>,
     internal val optimizer: OptimizerInfo,
     internal val recipe: Json.Table,
     internal val identity: Json.Table,

@@ -42,9 +42,9 @@ internal fun isSealed(text: String): Boolean {
 private fun Fields.manifest(): Manifest {
     val schema = get("schema").whole(PLAIN_SCHEMA.toLong(), SCHEMA.toLong()).toInt()
     get("torch").text()
-    get("tolerances").fields {
-        LIMITS.forEach { get(it).amount() }
+    val tolerances = get("tolerances").fields {
         get("reason").string()
+        LIMITS.associateWith { get(it).amount() }
     }
     val state = get("state")
     val tensors = state.items().map { it.fields { stateTensor() } }
@@ -74,6 +74,7 @@ private fun Fields.manifest(): Manifest {
             fields { FrozenHead(get("score").number(), get("metric").name(), get("data").text()) }
         },
         sha256 = get("sha256").hash(),
+        tolerances = tolerances,
         optimizer = get("optimizer").fields { optimizer() },
         recipe = get("recipe").also { it.fields { recipe() } }.json as Json.Table,
         identity = identity(method.json, backbone.also { it.fields { backbone() } }.json, task.json, state.json),

@@ -21,6 +21,7 @@ import io.github.effine.Trainer
 import io.github.effine.canonical
 import io.github.effine.publicKey
 import io.github.effine.readTokens
+import io.github.effine.selfTest
 import io.github.effine.tokenizer.Tokenizer
 import java.io.File
 import kotlin.system.exitProcess
@@ -38,6 +39,7 @@ private const val USAGE = """usage: replay ARTIFACT RESULT.safetensors [--throug
        bench ARTIFACT --data TOKENS --cache FILE [--steps N] [--warmup N] [--threads N]
        personalize ARTIFACT --home FOLDER --data EXAMPLES.jsonl [--learn EXAMPLES.jsonl] [--epochs N ...]
              [--checkpoint-every N] [--stop-after UPDATES] [--threads N]
+       self-test ARTIFACT
        verify ARTIFACT... [--bundles] [--key PEM]
        install ARCHIVE... --home FOLDER --key PEM
        check TOKENIZER.json...
@@ -62,6 +64,7 @@ fun main(arguments: Array<String>) {
             "predict" -> predict(rest)
             "bench" -> bench(rest)
             "personalize" -> personalize(rest)
+            "self-test" -> println(Artifact.open(File(Arguments(rest, emptySet()).words.single())).selfTest(1))
             "verify" -> verify(rest)
             "install" -> install(rest)
             "check" -> check(rest)
