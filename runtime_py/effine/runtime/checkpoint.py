@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self, get_type_hints
@@ -22,7 +22,8 @@ from effine.runtime.engines import Arrays
 from effine.runtime.errors import CheckpointError, IncompatibleCheckpoint, StateError
 from effine.runtime.identity import state_id
 from effine.runtime.manifest import Manifest
-from effine.runtime.run import IMPLIED
+from effine.runtime.report import Report
+from effine.runtime.run import IMPLIED, Run, Settings
 from effine.runtime.state import ordered
 from effine.runtime.tensors import read_tensors, write_tensors
 
@@ -100,6 +101,52 @@ class Checkpoint:
             state_id=manifest.state_id,
             manifest_sha256=manifest.sha256,
             **fields,
+        )
+
+    @classmethod
+    def of_run(
+        cls, manifest: Manifest, run: Run, state: Arrays, phase: str, labels: Sequence[str]
+    ) -> Self:
+        """Make a checkpoint of a run in a phase.
+
+        Raises:
+            StateError: the arrays aren't those of the manifest.
+        """
+        return cls.of(
+            manifest,
+            state=state,
+            best_state=run.best,
+            phase=phase,
+            policy=run.policy,
+            step=run.step,
+            update=run.update,
+            total_updates=run.total,
+            epoch=run.epoch,
+            cursor=run.cursor,
+            seed=run.settings.seed,
+            data_fingerprint=run.fingerprint,
+            settings=run.settings.to_dict(),
+            best_metric=run.best_metric,
+            patience_left=run.patience_left,
+            labels=tuple(labels),
+            report=run.report.saved(),
+        )
+
+    def run(self) -> Run:
+        """Where the run stood."""
+        return Run(
+            settings=Settings(**self.settings),
+            fingerprint=self.data_fingerprint,
+            total=self.total_updates,
+            epoch=self.epoch,
+            cursor=self.cursor,
+            update=self.update,
+            step=self.step,
+            best_metric=self.best_metric,
+            best=dict(self.best_state) if self.best_state else None,
+            patience_left=self.patience_left,
+            policy=self.policy,
+            report=Report.from_dict(self.report),
         )
 
     def save(self, path: Path | str) -> None:

@@ -163,26 +163,11 @@ class Trainer:
         Raises:
             StateError: the file can't be written; an older file there is intact.
         """
-        run = self._run
-        Checkpoint.of(
-            self._manifest,
-            state=self._learner.state,
-            best_state=run.best,
-            phase=self._learner.phase,
-            policy=run.policy,
-            step=run.step,
-            update=run.update,
-            total_updates=run.total,
-            epoch=run.epoch,
-            cursor=run.cursor,
-            seed=run.settings.seed,
-            data_fingerprint=run.fingerprint,
-            settings=run.settings.to_dict(),
-            best_metric=run.best_metric,
-            patience_left=run.patience_left,
-            labels=tuple(self.labels),
-            report=run.report.saved(),
-        ).save(Path(path))
+        learner = self._learner
+        saved = Checkpoint.of_run(
+            self._manifest, self._run, learner.state, learner.phase, self.labels
+        )
+        saved.save(Path(path))
 
     def load(self, path: Path | str) -> Checkpoint:
         """Take over a checkpoint's state, to predict with it or to continue from it.
@@ -194,22 +179,8 @@ class Trainer:
         saved = Checkpoint.load(Path(path), self._manifest)
         self._learner.take(saved.phase, dict(saved.state))
         self._learner.labels = list(saved.labels)
-        settings = Settings(**saved.settings)
-        self._learner.features.use(settings.cache_precision)
-        self._run = Run(
-            settings,
-            saved.data_fingerprint,
-            saved.total_updates,
-            saved.epoch,
-            saved.cursor,
-            saved.update,
-            saved.step,
-            saved.best_metric,
-            dict(saved.best_state) if saved.best_state else None,
-            saved.patience_left,
-            saved.policy,
-            Report.from_dict(saved.report),
-        )
+        self._run = saved.run()
+        self._learner.features.use(self._run.settings.cache_precision)
         return saved
 
     def add_label(self, name: str) -> None:
