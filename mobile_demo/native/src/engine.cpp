@@ -118,7 +118,11 @@ et::Module& Engine::load(const Method& method) {
   auto& module = modules_[file];
   if (!module) {
     // All methods of a program share one arena: outputs are copied before the next call.
-    std::vector<std::string> weights(artifact_.weights.begin(), artifact_.weights.end());
+    std::vector<std::string> weights;
+    // Without a backbone nothing is frozen, and a file without weights is refused.
+    if (artifact_.has("backbone")) {
+      weights.assign(artifact_.weights.begin(), artifact_.weights.end());
+    }
     module = std::make_unique<et::Module>(file, std::move(weights), et::Module::LoadMode::Mmap,
                                           nullptr, nullptr, nullptr, true);
     check(module->load(etr::Program::Verification::InternalConsistency), what);
@@ -139,6 +143,14 @@ et::Module& Engine::load(const Method& method) {
     loaded.push_back(&method);
   }
   return *module;
+}
+
+void Engine::warm_up(const Method& method) {
+  Tensors zeros;
+  for (const Value& value : method.inputs) {
+    zeros.emplace(value.name, Tensor(value.dtype, value.shape));
+  }
+  run(method, [&](const Value& value) -> const Tensor& { return zeros.at(value.name); });
 }
 
 void Engine::unload() {

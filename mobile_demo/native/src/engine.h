@@ -32,6 +32,10 @@ class Engine {
   // The same, copied into `outputs`.
   void run(const Method& method, const Source& source, Tensors& outputs);
 
+  // Runs a method on zeros. XNNPACK has the old workspace beside the new one while it grows, so
+  // that takes least where other programs aren't loaded yet.
+  void warm_up(const Method& method);
+
   // Gives back what programs take; they are loaded again when they are needed.
   void unload();
 

@@ -129,7 +129,6 @@ void train(int argc, char** argv) {
   };
   const effine::Artifact artifact = load(arguments);
   check_task(artifact);
-  effine::return_freed_memory();
   std::signal(SIGINT, interrupt);
   std::signal(SIGTERM, interrupt);
   const effine::Report report = effine::Trainer(artifact, options).train();

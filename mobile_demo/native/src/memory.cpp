@@ -7,10 +7,6 @@
 #include <string>
 #include <system_error>
 
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
-
 namespace effine {
 
 std::optional<int64_t> peak_memory() {
@@ -20,13 +16,6 @@ std::optional<int64_t> peak_memory() {
     if (word == "VmHWM:" && status >> kibibytes) return kibibytes * 1024;
   }
   return std::nullopt;
-}
-
-void return_freed_memory() {
-#ifdef __GLIBC__
-  constexpr int kLarge = 128 << 10;
-  mallopt(M_MMAP_THRESHOLD, kLarge);
-#endif
 }
 
 void release_mapped(const std::filesystem::path& file) {

@@ -10,10 +10,6 @@ namespace effine {
 // The largest resident size so far in bytes, where the system tells it (Linux, Android).
 std::optional<int64_t> peak_memory();
 
-// From now on large blocks go back to the system as soon as they are freed, where malloc would
-// come to keep them (glibc).
-void return_freed_memory();
-
 // Gives back the memory of a file that is mapped for reading; what is read again comes from the
 // file again. Does nothing where the system doesn't tell what is mapped.
 void release_mapped(const std::filesystem::path& file);

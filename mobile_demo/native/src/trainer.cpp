@@ -57,6 +57,9 @@ Trainer::Trainer(const Artifact& artifact, const TrainOptions& options)
                 ": the artifact has no program for it; export with --accumulate");
   }
   policy_ = policy_for(artifact, run_.total);
+  const char* kind = settings.accumulate > 1 ? "accumulate" : "train";
+  const int64_t longest = *std::max_element(data_.seqs.begin(), data_.seqs.end());
+  engine_.warm_up(artifact.method(kind, run_.phase, artifact.batch, longest));
   begin_features();
 }
 

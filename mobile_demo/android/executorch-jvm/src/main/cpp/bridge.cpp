@@ -114,8 +114,10 @@ JNIEXPORT jlong JNICALL Java_org_pytorch_executorch_Bridge_load(JNIEnv* env, job
                                                                 jstring program,
                                                                 jstring weights) {
   etr::register_pal(etr::PalImpl::create(keep_log, __FILE__));
+  std::vector<std::string> files;
+  if (weights != nullptr) files.push_back(text(env, weights));
   return reinterpret_cast<jlong>(
-      new et::Module(text(env, program), text(env, weights), et::Module::LoadMode::File));
+      new et::Module(text(env, program), std::move(files), et::Module::LoadMode::File));
 }
 
 JNIEXPORT void JNICALL Java_org_pytorch_executorch_Bridge_close(JNIEnv*, jobject, jlong handle) {

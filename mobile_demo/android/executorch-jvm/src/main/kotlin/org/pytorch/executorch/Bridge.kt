@@ -13,7 +13,7 @@ internal object Bridge {
 
     external fun setThreads(count: Int)
 
-    external fun load(program: String, weights: String): Long
+    external fun load(program: String, weights: String?): Long
 
     external fun close(handle: Long)
 

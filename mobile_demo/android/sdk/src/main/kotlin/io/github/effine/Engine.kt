@@ -65,7 +65,9 @@ internal open class Engine(private val artifact: Artifact, threads: Int?) : Clos
     }
 
     private fun module(method: ProgramMethod): TrainingModule = modules.getOrPut(method.file) {
-        TrainingModule.load(artifact.file(method.file).path, artifact.weights.path)
+        val program = artifact.file(method.file).path
+        // Without a backbone nothing is frozen, and a file without weights is refused.
+        if (artifact.manifest.hasBackbone) TrainingModule.load(program, artifact.weights.path) else TrainingModule.load(program)
     }
 
     /** A view of the tensor for the runtime; a wrong shape could abort inside it. */

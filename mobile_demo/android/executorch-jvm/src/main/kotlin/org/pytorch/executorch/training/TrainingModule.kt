@@ -4,7 +4,7 @@ import java.io.Closeable
 import org.pytorch.executorch.Bridge
 import org.pytorch.executorch.EValue
 
-/** Runs a program with one weight file; like the stock class it returns the "user outputs" alone. */
+/** Runs a program with one weight file or none; like the stock class it returns the "user outputs" alone. */
 class TrainingModule private constructor(private val handle: Long) : Closeable {
     private var closed = false
 
@@ -28,6 +28,9 @@ class TrainingModule private constructor(private val handle: Long) : Closeable {
     }
 
     companion object {
+        @JvmStatic
+        fun load(modelPath: String): TrainingModule = TrainingModule(Bridge.load(modelPath, null))
+
         @JvmStatic
         fun load(modelPath: String, dataPath: String): TrainingModule =
             TrainingModule(Bridge.load(modelPath, dataPath))
