@@ -104,10 +104,8 @@ def refuse_given(reason: str, *names: str) -> None:
     Raises:
         ExportError: one of these was given.
     """
-    context = click.get_current_context()
-    for option in context.command.params:
-        given = context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
-        if given and option.name in names:
+    for option in _given():
+        if option.name in names:
             raise ExportError(f"{option.opts[0]}: {reason}")
 
 
@@ -115,10 +113,9 @@ def command_line() -> str:
     """The running command as one types it, without what concerns this machine alone."""
     context = click.get_current_context()
     words = ["effine", *context.command_path.split()[1:]]
-    for option in context.command.params:
+    for option in _given():
         name = str(option.name)
-        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and name not in _OF_THIS_MACHINE:
+        if name not in _OF_THIS_MACHINE:
             value = context.params[name]
             for one in value if isinstance(value, tuple) else (value,):
                 words += [option.opts[0]] if one is True else [option.opts[0], _shown(one)]
@@ -163,6 +160,16 @@ def numbers_of(text: str, least: int) -> list[int]:
     if not words or not all(word.isdecimal() and int(word) >= least for word in words):
         raise ExportError(f"'{text}': expected whole numbers from {least}, separated by commas")
     return [int(word) for word in words]
+
+
+def _given() -> list[click.Parameter]:
+    """The running command's options that were typed."""
+    context = click.get_current_context()
+    return [
+        option
+        for option in context.command.params
+        if context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
+    ]
 
 
 def _shown(value: Any) -> str:
