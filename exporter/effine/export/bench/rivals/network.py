@@ -29,7 +29,7 @@ from effine.runtime.artifact import Artifact
 from effine.runtime.manifest import Manifest
 
 _NOISE = 0.02
-_CLOSE = 2e-3
+_CLOSE = 5e-4
 _LIKE_BERT = ("bert", "distilbert", "roberta", "xlm-roberta")
 
 
