@@ -123,6 +123,22 @@ RECORDS = [
         unavailable={"joint XNNPACK": "it broke"},
     ),
     record(
+        "memory",
+        batch=8,
+        seqs=[64],
+        peak=50e6,
+        predicted=55e6,
+        rivals={"eager": 100e6, "full": 500e6},
+    ),
+    record(
+        "tasks",
+        seqs=[64],
+        tasks=[
+            {"method": "head", "peak": 40e6, "resident": 20e6},
+            {"method": "read", "peak": 42e6, "resident": 25e6},
+        ],
+    ),
+    record(
         "export",
         batch=8,
         seqs=[64],
@@ -183,7 +199,12 @@ def test_the_page_quotes_the_stronger_rival_and_the_newest_record(results: Path)
     assert growth[1:] == ["60.0 MB", "80.0 MB", "0.750"]
     (sdk,) = rows(page, "tiny adapter int8, B=8 S=64, 2 threads | 10.20")
     assert sdk[3:] == ["1.0200 (0.9000-1.1000)", "1.0200", "12,345", "0"]
-    for kind in ("step", "epoch", "shapes", "scaling", "sdk", "size", "export"):
+    (memory,) = rows(page, "tiny adapter int8, B=8 S=64 | 50.0")
+    assert memory[1:] == ["50.0 MB", "55.0 MB", "+10.0%", "100.0 MB (0.50)", "500.0 MB (0.10)"]
+    (task,) = rows(page, "and | read")
+    assert task[2:] == ["42.0 MB (+5.0%)", "25.0 MB (+25.0%)"]
+    kinds = ("step", "epoch", "shapes", "scaling", "sdk", "size", "memory", "tasks", "export")
+    for kind in kinds:
         assert page.count(f"```\neffine bench {kind}\n```") == 1
     (scores,) = rows(page, "snips 200 | accuracy")
     assert scores[5:10] == ["91.00", "91.00", "+0.00", "1.00", "99.9 %"]

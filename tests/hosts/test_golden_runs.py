@@ -73,7 +73,7 @@ def test_tasks_on_tokens_are_replayed_but_not_trained(
     for host in (runner, jvm):
         assert_parity(host, exported)
     options = ("--data", tmp_path / "none.tokens", "--out", tmp_path / "a.ckpt")
-    with pytest.raises(EngineError, match=f"task {task} can be replayed here but not trained yet"):
+    with pytest.raises(EngineError, match=f"task {task} can be replayed here, but neither trained"):
         runner.run("train", exported.path, *options)
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from artifacts import Exported, intents
 from effine.runtime.engines.native import Runner
+from effine.runtime.tensors import read_tensors
+from effine.runtime.tokens import write_tokens
 from effine.runtime.trainer import Trainer
 from runs import SETTINGS, UPDATES, Both
 
@@ -43,6 +46,31 @@ def test_arm64_resumes_what_this_machine_began(head: Both, arm64: Runner) -> Non
     assert trainer.load(head.other).update == 4 * UPDATES
     for name, array in trainer.state.items():
         np.testing.assert_allclose(array, expected[name], rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_artifacts_loaded_side_by_side_predict_as_python_does(
+    artifact: Exported, runner: Runner, tmp_path: Path
+) -> None:
+    texts = intents()[:5]
+    runs, words = [], []
+    for method in ("head", "read", "spartan"):
+        (folder := tmp_path / method).mkdir()
+        run = Both(artifact(method), runner, folder, intents())
+        runs.append((run.train_python(**SETTINGS), folder / "out"))
+        write_tokens(folder / "some.tokens", run.artifact, texts)
+        words += [run.artifact.path, run.python, folder / "some.tokens", folder / "out"]
+    assert runner.run("predict", *words, "--threads", "1").count("peak memory: ") == 3
+    for trainer, out in runs:
+        logits = torch.from_numpy(read_tensors(out)[0]["logits"])
+        for text, row in zip(texts, logits.softmax(dim=-1), strict=True):
+            expected = trainer.predict([text])[0].probabilities
+            np.testing.assert_allclose(row[: len(expected)], [*expected.values()], rtol=1e-5)
+
+
+def test_a_prediction_names_all_of_its_files(head: Both) -> None:
+    command = [head.host.executable, "predict", head.artifact.path, head.python, head.tokens]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "expected: predict ARTIFACT RUN.ckpt TOKENS" in done.stderr
 
 
 @pytest.mark.parametrize(

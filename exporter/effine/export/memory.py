@@ -1,14 +1,16 @@
 """How much memory training takes: predicted from captured graphs.
 
-The native runner's peak is the sum of what can be counted, each part with a factor for
-copies and for what the runtime adds. The factors were fitted to measured peaks of several
-methods, precisions and shapes; `effine bench memory` prints measured beside predicted.
+The native runner's peak is that of its worst stage: a program's weights are loaded, when
+the file's pages and the packed copies exist at once, or it trains. What a stage takes is
+counted, with a factor for copies and for what the runtime adds. The factors were fitted to
+measured peaks of all methods and precisions; `effine bench memory` prints measured beside
+predicted.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -23,8 +25,8 @@ from effine.export.optimizers import Optimizer
 from effine.export.phases import capture_all, state_tensors
 from effine.runtime.manifest_fields import MemoryInfo
 
-_PROCESS = 11.7e6
-_FACTORS = {"activations": 0.97, "weights": 1.31, "state": 3.7, "features": 0.91}
+_PROCESS = 12.8e6
+_ACTIVATIONS, _PACKED, _STATE, _FEATURES = 1.04, 1.06, 3.1, 3.6
 _BYTES = {"fp32": 4.0, "int8": 1.0, "int4": 0.5}
 
 
@@ -48,19 +50,22 @@ def predict_memory(
     """
     train = f"{model.phases[0]}_b{batch}_"
     backbone = f"backbone_b{1 if model.method.layers_below else batch}_"
-    used = [
+    trained, frozen = (
         [found for name, found in footprints.items() if name.startswith(prefix)]
         for prefix in (train, backbone)
-    ]
-    weights = {weight for methods in used for found in methods for weight in found.weights}
+    )
+    weights = {weight for found in trained for weight in found.weights}
+    further = {weight for found in frozen for weight in found.weights} - weights
+    packed = [int(_BYTES[precision] * sum(w.elements for w in ws)) for ws in (weights, further)]
+    live = [max((found.activations for found in side), default=0) for side in (trained, frozen)]
     features = [_size(made.outputs.values()) for made in captured["backbone"].values()]
     parts = {
-        "activations": sum(max((f.activations for f in methods), default=0) for methods in used),
-        "weights": int(_BYTES[precision] * sum(weight.elements for weight in weights)),
+        "activations": sum(live),
+        "weights": sum(packed),
         "state": _size(state_tensors(model, optimizer).values()),
         "features": max(features, default=0),
     }
-    peak = _PROCESS + sum(factor * parts[name] for name, factor in _FACTORS.items())
+    peak = _peak(packed, live, parts["state"], parts["features"])
     again = any(made.recompute for made in captured["train"].values())
     return MemoryInfo(**parts, peak=int(peak) if target == "xnnpack" else 0, recompute=again)
 
@@ -94,6 +99,23 @@ def estimator(
         return predict_memory(model, optimizer, plan.batch, plan.precision, captured, footprints)
 
     return estimate
+
+
+def _peak(packed: Sequence[int], live: Sequence[int], state: int, features: int) -> float:
+    """Of the stages in the runner's order: train is loaded and run before the backbone is.
+
+    Args:
+        packed: bytes of the weights of train, and of those that backbone adds.
+        live: bytes of the activations of both.
+    """
+    weights, further = (_PACKED * size for size in packed)
+    training, computing = (_ACTIVATIONS * size for size in live)
+    stages = (
+        2 * weights,
+        weights + training + 2 * further,
+        weights + training + further + computing + _FEATURES * features,
+    )
+    return _PROCESS + _STATE * state + max(stages)
 
 
 def _size(tensors: Iterable[Tensor]) -> int:

@@ -2,12 +2,15 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "arguments.h"
 #include "artifact.h"
 #include "memory.h"
+#include "predictor.h"
 #include "replay.h"
 #include "schedule.h"
 #include "trainer.h"
@@ -23,10 +26,14 @@ constexpr const char* kUsage =
     "           [--schedule constant|linear|cosine] [--accumulate BATCHES] [--cache FILE]\n"
     "           [--cache-size SIZE] [--cache-precision fp32|fp16|int8] [--phase NAME]\n"
     "           [--checkpoint-every N] [--stop-after UPDATES] [--resume] [--threads N]\n"
+    "       effine-runner predict ARTIFACT RUN.ckpt TOKENS.safetensors LOGITS.safetensors ...\n"
+    "           [--threads N]\n"
     "       effine-runner replay ARTIFACT RESULT.safetensors [--accumulated] [--threads N]\n"
     "\n"
     "train   train on token ids that effine.runtime.tokens wrote; an interrupt ends the run\n"
     "        with a checkpoint, and --resume goes on from it\n"
+    "predict write the logits of each text; further artifacts, each with its three files, stay\n"
+    "        loaded beside the first, and those over one backbone hold it once\n"
     "replay  run the golden run and write what `effine parity` compares, with --accumulated by\n"
     "        way of gradient sums\n"
     "\n"
@@ -35,8 +42,7 @@ constexpr const char* kUsage =
 volatile std::sig_atomic_t interrupted = 0;
 void interrupt(int) { interrupted = 1; }
 
-effine::Artifact load(const Arguments& arguments) {
-  const std::string& folder = arguments.words().at(1);
+effine::Artifact load(const std::string& folder) {
   if (std::filesystem::is_directory(folder)) return effine::Artifact::load(folder);
   throw UsageError(folder + ": not an artifact folder; give a NAME.effine");
 }
@@ -45,13 +51,17 @@ effine::Artifact load(const Arguments& arguments) {
 void check_task(const effine::Artifact& artifact) {
   const std::string& task = artifact.manifest.at("task").at("name").string();
   if (task != "classification" && task != "multilabel" && task != "regression") {
-    throw effine::Error("task " + task + " can be replayed here but not trained yet; "
-                        "train it with effine.runtime.Trainer");
+    throw effine::Error("task " + task + " can be replayed here, but neither trained nor "
+                        "predicted with; use effine.runtime.Trainer");
   }
 }
 
 std::optional<uint32_t> threads(const Arguments& arguments) {
   return arguments.integer("--threads", 1, 256);
+}
+
+void print_bytes(const char* what, const std::optional<int64_t>& bytes) {
+  if (bytes) std::printf("%s: %lld bytes\n", what, static_cast<long long>(*bytes));
 }
 
 void replay(int argc, char** argv) {
@@ -60,7 +70,7 @@ void replay(int argc, char** argv) {
     throw UsageError("expected: replay ARTIFACT RESULT.safetensors; see --help");
   }
   const effine::Replay replay =
-      effine::replay(load(arguments), threads(arguments), arguments.has("--accumulated"));
+      effine::replay(load(arguments.words()[1]), threads(arguments), arguments.has("--accumulated"));
   effine::write_tensors(arguments.words()[2], effine::list_of(replay.result),
                         {{"format", "effine replay"}});
   std::printf("replayed %zu steps: loss %.6f -> %.6f\n", replay.losses.size(),
@@ -127,7 +137,7 @@ void train(int argc, char** argv) {
   options.on_cache = [](const std::string& line) {
     if (!line.empty()) std::printf("%s\n", line.c_str());
   };
-  const effine::Artifact artifact = load(arguments);
+  const effine::Artifact artifact = load(arguments.words()[1]);
   check_task(artifact);
   std::signal(SIGINT, interrupt);
   std::signal(SIGTERM, interrupt);
@@ -135,8 +145,27 @@ void train(int argc, char** argv) {
   for (const std::string& warning : report.warnings) std::printf("warning: %s\n", warning.c_str());
   std::printf("%s: %s\n", options.checkpoint.c_str(),
               report.cancelled ? "interrupted; --resume goes on" : "trained");
-  if (const auto peak = effine::peak_memory()) {
-    std::printf("peak memory: %lld bytes\n", static_cast<long long>(*peak));
+  print_bytes("peak memory", effine::peak_memory());
+}
+
+void predict(int argc, char** argv) {
+  const Arguments arguments(argc, argv, {"--threads"}, {});
+  const std::vector<std::string>& words = arguments.words();
+  if (words.size() < 5 || words.size() % 4 != 1) {
+    throw UsageError("expected: predict ARTIFACT RUN.ckpt TOKENS LOGITS ...; see --help");
+  }
+  std::vector<std::unique_ptr<effine::Predictor>> loaded;
+  for (size_t i = 1; i < words.size(); i += 4) {
+    effine::Artifact artifact = load(words[i]);
+    check_task(artifact);
+    loaded.push_back(std::make_unique<effine::Predictor>(std::move(artifact), words[i + 1],
+                                                         words[i + 2], threads(arguments)));
+    const effine::Tensor logits = loaded.back()->logits();
+    effine::write_tensors(words[i + 3], {{"logits", &logits}}, {{"format", "effine logits"}});
+    std::printf("%s: %lld texts\n", words[i + 3].c_str(),
+                static_cast<long long>(logits.shape.at(0)));
+    print_bytes("resident memory", effine::resident_memory());
+    print_bytes("peak memory", effine::peak_memory());
   }
 }
 
@@ -154,12 +183,14 @@ int main(int argc, char** argv) try {
   const std::string command = argc > 1 ? argv[1] : "";
   if (command == "train") {
     train(argc, argv);
+  } else if (command == "predict") {
+    predict(argc, argv);
   } else if (command == "replay") {
     replay(argc, argv);
   } else if (command == "--help") {
     std::fputs(kUsage, stdout);
   } else {
-    throw UsageError("expected train or replay; see --help");
+    throw UsageError("expected train, predict or replay; see --help");
   }
   return 0;
 } catch (const UsageError& error) {

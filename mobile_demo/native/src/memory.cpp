@@ -8,15 +8,21 @@
 #include <system_error>
 
 namespace effine {
+namespace {
 
-std::optional<int64_t> peak_memory() {
-  std::ifstream status("/proc/self/status");
-  for (std::string word; status >> word;) {
+std::optional<int64_t> status(const char* field) {
+  std::ifstream file("/proc/self/status");
+  for (std::string word; file >> word;) {
     int64_t kibibytes = 0;
-    if (word == "VmHWM:" && status >> kibibytes) return kibibytes * 1024;
+    if (word == field && file >> kibibytes) return kibibytes * 1024;
   }
   return std::nullopt;
 }
+
+}  // namespace
+
+std::optional<int64_t> peak_memory() { return status("VmHWM:"); }
+std::optional<int64_t> resident_memory() { return status("VmRSS:"); }
 
 void release_mapped(const std::filesystem::path& file) {
   std::error_code unknown;

@@ -96,6 +96,16 @@ def print_memory(record: dict[str, Any]) -> None:
         click.echo(f"  PyTorch {name:6} grows by {_megabytes(growth)}  ratio {peak / growth:.3f}")
 
 
+def print_tasks(record: dict[str, Any]) -> None:
+    """Memory with one more task loaded a line."""
+    click.echo(f"{record['model']} {record['precision']} S={','.join(map(str, record['seqs']))}")
+    for task in record["tasks"]:
+        click.echo(
+            f"  + {task['method']:10} peak {_megabytes(task['peak'])}, "
+            f"resident {_megabytes(task['resident'])}"
+        )
+
+
 def print_export(record: dict[str, Any]) -> None:
     """Seconds by stage, and the peak memory."""
     click.echo(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from effine.export.bench.commands.export import export, memory, size
+from effine.export.bench.commands.export import export, memory, size, tasks
 from effine.export.bench.commands.papers import papers
 from effine.export.bench.commands.quality import quality
 from effine.export.bench.commands.report import report
@@ -26,6 +26,10 @@ def bench() -> None:
     """
 
 
-COMMANDS = (step, epoch, shapes, scaling, sdk, size, memory, export, quality, papers, report)
+COMMANDS = (
+    *(step, epoch, shapes, scaling, sdk),
+    *(size, memory, tasks, export),
+    *(quality, papers, report),
+)
 for command in COMMANDS:
     bench.add_command(command)

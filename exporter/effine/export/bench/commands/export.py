@@ -1,4 +1,4 @@
-"""`effine bench size`, `effine bench memory` and `effine bench export`."""
+"""`effine bench size`, `memory`, `tasks` and `export`: each makes artifacts of its own."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from effine.export.bench.commands.options import (
     methods_of,
     methods_option,
     model_option,
+    precision_option,
     precisions_of,
     recompute_option,
     results_option,
@@ -117,6 +118,50 @@ def memory(
             return measured("memory", results, partial(bench_memory, artifact, model, runner))
 
     _for_each(methods, precisions, peak, print_memory, as_json)
+
+
+@click.command()
+@methods_option("head,read,spartan")
+@precision_option
+@model_option
+@seq_option
+@results_option()
+@json_option
+def tasks(
+    methods: str,
+    backbone_precision: str,
+    model: str,
+    seq: int,
+    results: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure what each further task over one loaded backbone takes in the native runner.
+
+    \b
+    effine bench tasks --methods head,read,spartan
+    """
+    from effine.export.bench.show import print_tasks
+    from effine.export.bench.tasks import bench_tasks
+    from effine.export.parity import native_runner
+    from effine.export.pipeline import export
+
+    runner = native_runner()
+    with TemporaryDirectory(prefix="effine-") as folder:
+        artifacts = [
+            export(
+                model,
+                method=method,
+                seq=str(seq),
+                backbone_precision=backbone_precision,
+                out=Path(folder, f"{method}.effine"),
+            )
+            for method in methods_of(methods)
+        ]
+        record = measured("tasks", results, partial(bench_tasks, artifacts, runner))
+    if as_json:
+        click.echo(json.dumps(record))
+    else:
+        print_tasks(record)
 
 
 @click.command()

@@ -47,7 +47,7 @@ from effine.export.bench.commands.options import (
     help="Layers x hidden size of a BERT with random weights, for READ.",
 )
 @click.option("--examples", type=click.IntRange(8), help="Train on a stratified part.")
-@click.option("--max-test", type=click.IntRange(1), help="Use only the first test examples.")
+@click.option("--max-test", type=click.IntRange(1), help="Test on a stratified part.")
 @click.option("--seeds", default="0,1,2", show_default=True, help="Comma-separated seeds.")
 @click.option(
     "--epochs", type=click.IntRange(1), help="Instead of 5 for READ and each recipe's own."

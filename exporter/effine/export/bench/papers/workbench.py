@@ -51,7 +51,7 @@ class Settings:
     Args:
         folder: a data set as `parts_of` takes it.
         examples: train on a stratified part of so many, drawn by the run's seed.
-        max_test: use only the first so many test examples.
+        max_test: test on a stratified part of so many.
         work: where artifacts are kept and found again.
         epochs: instead of the paper's or the recipe's.
         steps, warmup: of the timed ones.
@@ -198,8 +198,8 @@ class Workbench:
 
     @cached_property
     def tested(self) -> list[Example]:
-        """Examples to test on."""
-        return as_examples(self.test, _TASK)[: self.settings.max_test]
+        """Examples to test on: all, or the same stratified part for every run."""
+        return draw(as_examples(self.test, _TASK), self.settings.max_test, None, seed=0)
 
     @cached_property
     def lengths(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""The page's section on memory."""
+"""The page's sections on memory: of training, and of several tasks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from effine.export.bench.records import Record
 from effine.export.bench.report.text import megabytes, newest, subject, table
 
+_FIGURES = ("peak", "resident")
 _SUMMARY = {"eager": "PyTorch eager, same method", "full": "PyTorch eager, full tuning"}
 
 
@@ -35,3 +36,24 @@ def _row(record: Record) -> list[str]:
         f"{predicted / peak - 1:+.1%}",
         *(f"{megabytes(growth)} ({peak / growth:.2f})" for growth in growths),
     ]
+
+
+def tasks_body(records: Sequence[Record]) -> str:
+    """Memory with one more task loaded a line."""
+    rows = []
+    for record in newest(records, lambda r: (r["model"], r["precision"], tuple(r["seqs"]))):
+        first = record["tasks"][0]
+        what = f"{record['model']} {record['precision']}"
+        for task in record["tasks"]:
+            rows.append([what, task["method"], *(_grown(task, first, k) for k in _FIGURES)])
+            what = "and"
+    header = ["backbone", "task", "peak", "resident after predicting"]
+    return (
+        "The native runner predicts with a task of each method, one text at a time; programs of "
+        "those before stay loaded. In brackets by how much that exceeds the first.\n\n"
+        + table(header, rows)
+    )
+
+
+def _grown(task: Record, first: Record, figure: str) -> str:
+    return f"{megabytes(task[figure])} ({task[figure] / first[figure] - 1:+.1%})"

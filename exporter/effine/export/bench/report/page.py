@@ -40,6 +40,7 @@ SECTIONS = {
     "sdk": Section("The Kotlin SDK over its programs", speed.sdk_body),
     "size": Section("Size", size.size_body, size.size_plots),
     "memory": Section("Memory", memory.memory_body),
+    "tasks": Section("Several tasks over one backbone", memory.tasks_body),
     "export": Section("Export", export.export_body),
     "run": Section("Scores", quality.quality_body, by_machine=False),
     "paper": Section("The papers' figures", papers.papers_body, papers.papers_plots),
