@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from effine.export.backbones import encoder_from
 from effine.export.bench.rivals.network import RivalNetwork
 from effine.export.capture import MASK
-from effine.export.encoder import ALL_TOKENS, Shape
+from effine.export.encoder import ALL_TOKENS
 from effine.export.errors import ExportError
+from effine.export.layers import Shape
 from effine.export.methods import make_method
 from effine.export.methods.gates import TokenGate
 from effine.export.model import Model

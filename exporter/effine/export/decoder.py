@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from effine.export.encoder import Attention, FeedForward, Shape
+from effine.export.layers import Attention, FeedForward, Shape
 
 
 class DecoderBlock(nn.Module):

@@ -31,8 +31,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-from effine.export.encoder import ONE_STEP, Block, Encoder
+from effine.export.encoder import ONE_STEP, Encoder
 from effine.export.errors import ExportError
+from effine.export.layers import Block
 
 BlockT = TypeVar("BlockT", bound=nn.Module)
 

@@ -12,7 +12,8 @@ from effine.export.backbones import (
     post_norm_block,
 )
 from effine.export.backbones.bert import copy_embeddings
-from effine.export.encoder import Encoder, norm_and_projection
+from effine.export.encoder import Encoder
+from effine.export.layers import norm_and_projection
 
 _MODULES = {
     "attention.query": "attention.query",

@@ -11,7 +11,8 @@ from effine.export.backbones import (
     copy_norm,
     post_norm_block,
 )
-from effine.export.encoder import Block, Embeddings, Encoder
+from effine.export.encoder import Encoder
+from effine.export.layers import Block, Embeddings
 
 _MODULES = {
     "attention.query": "attention.self.query",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from transformers import PreTrainedModel
 
 from effine.export.backbones import backbone, copy_blocks, copy_module, copy_norm
-from effine.export.encoder import Block, Embeddings, Encoder
+from effine.export.encoder import Encoder
+from effine.export.layers import Block, Embeddings
 
 _EPS = 1e-12
 _MODULES = {

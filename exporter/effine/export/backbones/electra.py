@@ -6,7 +6,8 @@ from transformers import PreTrainedModel
 
 from effine.export.backbones import backbone, copy_linear, copy_norm
 from effine.export.backbones.bert import copy_embeddings, copy_layers
-from effine.export.encoder import Encoder, norm_and_projection
+from effine.export.encoder import Encoder
+from effine.export.layers import norm_and_projection
 
 
 @backbone("electra")

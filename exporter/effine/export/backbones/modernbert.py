@@ -9,14 +9,9 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from effine.export.backbones import backbone, copy_module, copy_norm
-from effine.export.encoder import (
-    Attention,
-    Embeddings,
-    Encoder,
-    GatedFeedForward,
-    PreNormBlock,
-)
+from effine.export.encoder import Encoder
 from effine.export.errors import ExportError
+from effine.export.layers import Attention, Embeddings, GatedFeedForward, PreNormBlock
 from effine.export.positions import Rotary, Window
 
 

@@ -11,7 +11,8 @@ from effine.export.backbones import (
     copy_norm,
     post_norm_block,
 )
-from effine.export.encoder import Embeddings, Encoder
+from effine.export.encoder import Encoder
+from effine.export.layers import Embeddings
 from effine.export.positions import Buckets
 
 _MODULES = {

@@ -7,7 +7,8 @@ from transformers import PreTrainedModel
 
 from effine.export.backbones import backbone, copy_module, copy_norm
 from effine.export.backbones.bert import copy_layers
-from effine.export.encoder import Embeddings, Encoder
+from effine.export.encoder import Encoder
+from effine.export.layers import Embeddings
 
 
 @backbone("roberta", "xlm-roberta")

@@ -7,11 +7,10 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from effine.export.backbones import backbone, copy_blocks, copy_module
 from effine.export.decoder import Decoder, DecoderBlock
-from effine.export.encoder import (
-    ONE_STEP,
+from effine.export.encoder import ONE_STEP, Encoder
+from effine.export.layers import (
     Attention,
     Embeddings,
-    Encoder,
     FeedForward,
     GatedFeedForward,
     PreNormBlock,

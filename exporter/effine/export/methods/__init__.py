@@ -19,8 +19,9 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from effine.export.encoder import Block, Encoder, RMSNorm
+from effine.export.encoder import Encoder
 from effine.export.errors import ExportError
+from effine.export.layers import Block, RMSNorm
 from effine.runtime.phases import TRAIN, Transition
 
 RowSets = Mapping[str, np.ndarray]

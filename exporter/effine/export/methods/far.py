@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from effine.export.encoder import Encoder, FeedForward
+from effine.export.encoder import Encoder
 from effine.export.errors import ExportError
+from effine.export.layers import FeedForward
 from effine.export.methods import Options, RowSets, method, option
 from effine.export.methods.full import WholeLayers, train
 from effine.runtime.phases import Rows, Transition

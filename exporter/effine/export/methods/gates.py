@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from effine.export.encoder import ALL_TOKENS, Attention, Encoder
+from effine.export.encoder import ALL_TOKENS, Encoder
 from effine.export.errors import ExportError
+from effine.export.layers import Attention
 from effine.export.methods import (
     Method,
     Options,

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from effine.export.encoder import Block, Encoder
+from effine.export.encoder import Encoder
 from effine.export.errors import ExportError
+from effine.export.layers import Block
 from effine.export.methods import Method, Options, Recipe, method, option
 
 TARGETS = {
