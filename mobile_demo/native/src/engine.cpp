@@ -128,16 +128,17 @@ et::Module& Engine::load(const Method& method) {
     check(module->load(etr::Program::Verification::InternalConsistency), what);
   }
   if (!module->is_method_loaded(method.name)) {
-    // Loaded methods take memory; the backbone's stay, as samples need them in turns.
+    const auto meta = module->method_meta(method.name);
+    check(meta.error(), what);
+    check_signature(method, *meta);
+    check(module->load_method(method.name), what);
+    // Loaded methods take memory; the backbone's stay, as samples need them in turns. The others
+    // go only now, so that the new one finds the weights that they have packed.
     auto& loaded = loaded_[method.kind];
     if (method.kind != "backbone" || (!loaded.empty() && loaded[0]->prefix != method.prefix)) {
       for (const Method* other : loaded) module->unload_method(other->name);
       loaded.clear();
     }
-    const auto meta = module->method_meta(method.name);
-    check(meta.error(), what);
-    check_signature(method, *meta);
-    check(module->load_method(method.name), what);
     // XNNPACK has packed copies of its own now.
     for (const auto& weights : artifact_.weights) release_mapped(weights);
     loaded.push_back(&method);
