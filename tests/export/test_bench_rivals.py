@@ -37,9 +37,12 @@ def check_measured(record: dict[str, Any], *rivals: str) -> None:
         assert record["rivals"][name]["trains"] in ("method", "all")
 
 
-@pytest.mark.parametrize(
+TASKS = pytest.mark.parametrize(
     "task", [pytest.param("classification", marks=pytest.mark.matrix), "regression"]
 )
+
+
+@TASKS
 def test_executorch_and_full_tuning(artifact: Exported, tiny: dict[str, Path], task: str) -> None:
     source = tiny["distilbert" if task == "classification" else "distilbert-shallow"]
     names = ("full", "executorch", "executorch-xnnpack")
@@ -47,6 +50,7 @@ def test_executorch_and_full_tuning(artifact: Exported, tiny: dict[str, Path], t
     check_measured(record, *names)
 
 
+@pytest.mark.matrix
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
 def test_compile(artifact: Exported, tiny: dict[str, Path]) -> None:
     path = artifact("head", "distilbert", "regression").path
@@ -54,7 +58,7 @@ def test_compile(artifact: Exported, tiny: dict[str, Path]) -> None:
 
 
 @pytest.mark.skipif(not ORT.exists(), reason="no ONNX Runtime training; `make ort` installs it")
-@pytest.mark.parametrize("task", ["classification", "regression"])
+@TASKS
 def test_onnx_runtime(artifact: Exported, tiny: dict[str, Path], task: str) -> None:
     source = tiny["distilbert" if task == "classification" else "distilbert-shallow"]
     path = artifact("adapter", "distilbert", task).path
