@@ -93,25 +93,43 @@ def record(
         arrays |= {f"start.{name}": tensor.numpy() for name, tensor in start.items()}
         arrays |= sampled(expected, np.random.default_rng(seed))
         arrays["decay_rate"] = np.array([DECAY_RATE], np.float32)
-        disturbed = []
         if precision.quantised:
             _load(model, start)
             outputs = _outputs(*_forward(model, batches[0]))
             arrays |= {f"fp32.{name}": array for name, array in outputs.items()}
-            disturbed = _disturbed_runs(model, optimizer, batches, start, precision)
     metadata = {"format": "effine golden", "steps": str(STEPS), "ties": str(ties)}
     if turns(model, STEPS):
         metadata["phases"] = json.dumps(turns(model, STEPS))
-    return Recorded(arrays, metadata, tolerances(precision.name, arrays, disturbed))
+    return Recorded(arrays, metadata)
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """The content of golden.safetensors, and the limits within which engines must agree."""
+    """The content of golden.safetensors."""
 
     arrays: Arrays
     metadata: dict[str, str]
-    tolerances: Tolerances
+
+
+def measure_limits(
+    model: Model, optimizer: Optimizer, recorded: Recorded, precision: Precision = FP32
+) -> Tolerances:
+    """Limits within which engines must agree with a golden run.
+
+    For quantised weights the run is repeated with noise; the model's parameters are restored
+    afterwards.
+    """
+    disturbed = []
+    if precision.quantised:
+        with _restored(model):
+            start = _part(recorded.arrays, "start.")
+            values = {name: torch.from_numpy(array) for name, array in start.items()}
+            batches = [_part(recorded.arrays, f"batch.{step}.") for step in range(STEPS)]
+            for jitter in range(_DISTURBED):
+                _load(model, values)
+                with emulated(model, precision, jitter):
+                    disturbed.append(_train(model, optimizer, batches))
+    return tolerances(precision.name, recorded.arrays, disturbed)
 
 
 def _learning_run(
@@ -134,19 +152,8 @@ def _learning_run(
     raise ExportError("the loss doesn't fall in PyTorch either: check the labels of --data")
 
 
-def _disturbed_runs(
-    model: Model,
-    optimizer: Optimizer,
-    batches: list[Arrays],
-    start: dict[str, Tensor],
-    precision: Precision,
-) -> list[Arrays]:
-    runs = []
-    for jitter in range(_DISTURBED):
-        _load(model, start)
-        with emulated(model, precision, jitter):
-            runs.append(_train(model, optimizer, batches))
-    return runs
+def _part(arrays: Arrays, prefix: str) -> Arrays:
+    return {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
 
 
 def _batches(model: Model, data: GoldenData, factor: float, seed: int) -> list[Arrays]:
