@@ -6,6 +6,7 @@ The patches fit the pinned versions and hold only inside `shortcuts()`.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
@@ -18,20 +19,30 @@ from executorch.backends.xnnpack._passes import XNNPACKPassManager
 from executorch.backends.xnnpack._passes.decompose_cat import DecomposeConcatenate
 from executorch.backends.xnnpack._passes.fuse_activation_pass import FuseActivationPass
 from executorch.backends.xnnpack._passes.remove_redundant_copy_pass import RemoveRedundantCopyPass
+from executorch.exir._serialize import _dataclass
 from executorch.exir.dialects._ops import ops as exir_ops
+from executorch.exir.pass_base import ExportPass, map_args
 from executorch.exir.passes import LegalizePortableDimOrderPass
 from executorch.exir.passes.dim_order_ops_registry import DimOrderOpsMap, MemoryFormatOpsMap
 from executorch.exir.passes.memory_format_ops_pass import DimOrderOpsRevertPass, MemoryFormatOpsPass
 from executorch.exir.passes.normalize_transpose_pass import NormalizeTransposePass
 from executorch.exir.passes.remove_mixed_type_operators import RemoveMixedTypeOperators
+from executorch.exir.passes.replace_aten_with_edge_pass import OpReplacePass
 from executorch.exir.passes.replace_broken_ops_with_function_ops_pass import (
     ReplaceBrokenOpsWithFunctionalOpsPass,
 )
+from executorch.exir.passes.scalar_to_tensor_pass import ScalarToTensorPass
 from executorch.exir.passes.sym_to_tensor_pass import SymToTensorPass
 from torch import fx
+from torch._export.passes.replace_view_ops_with_view_copy_ops_pass import (
+    ReplaceViewOpsWithViewCopyOpsPass,
+    get_view_copy_of_view_op,
+)
 from torch.export import ExportedProgram
 from torch.fx.graph import _PyTreeCodeGen
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
+
+from effine.export.lowering.graph import constant
 
 _PASSES = [DimOrderOpsRevertPass, FuseActivationPass, DecomposeConcatenate, RemoveRedundantCopyPass]
 
@@ -42,7 +53,7 @@ def shortcuts() -> Iterator[None]:
     with ExitStack() as stack:
         for patch in (
             *(_shared_histories, _needed_passes, _passes_with_work),
-            *(_code_on_demand, _decomposed_once),
+            *(_code_on_demand, _decomposed_once, _types_once),
         ):
             stack.enter_context(patch())
         yield
@@ -76,13 +87,16 @@ def _needed_passes() -> Iterator[None]:
 
 @contextmanager
 def _passes_with_work() -> Iterator[None]:
-    """Skip a pass if the graph has none of the operators that it changes.
+    """Skip a pass if the graph has none of the operators that it changes; do others faster.
 
-    Such a pass would retrace the graph all the same, which takes most of the lowering time.
+    Each pass would retrace the graph all the same, which takes most of the lowering time.
     """
     run = PassBase.__call__
 
     def call(self: PassBase, module: fx.GraphModule) -> PassResult | None:
+        instead = _INSTEAD.get(type(self))
+        if instead is not None:
+            return instead(module)
         changes = _CHANGES.get(type(self))
         calls = (node for node in module.graph.nodes if node.op == "call_function")
         if changes and not any(map(changes, calls)):
@@ -91,6 +105,39 @@ def _passes_with_work() -> Iterator[None]:
 
     with mock.patch.object(PassBase, "__call__", call):
         yield
+
+
+class _ToEdge(OpReplacePass, MemoryFormatOpsPass):
+    """Views become copies, operators those of the edge dialect, and memory formats dim orders."""
+
+    def call_operator(self, op: Any, args: Any, kwargs: Any, meta: Any) -> Any:
+        copying = get_view_copy_of_view_op(op._schema) if hasattr(op, "_schema") else None
+        return super().call_operator(copying or op, args, kwargs, meta)
+
+
+def _scalars_to_tensors(module: fx.GraphModule) -> PassResult:
+    """Numbers where operators take tensors become constants of the module, in place."""
+    numbers = 0
+
+    def tensor(value: Any, argument: Any) -> Any:
+        nonlocal numbers
+        if not isinstance(value, (bool, int, float)):
+            return value
+        if not isinstance(argument.type, torch.TensorType):
+            return value
+        numbers += 1
+        return constant(module, f"_number_{numbers}", torch.tensor(value))
+
+    for node in module.graph.nodes:
+        if node.op == "call_function" and hasattr(node.target, "_schema"):
+            with module.graph.inserting_before(node):
+                node.args, node.kwargs = map_args(node.target, tensor, node.args, node.kwargs)
+    return PassResult(module, numbers > 0)
+
+
+def _unchanged(module: fx.GraphModule) -> PassResult:
+    """What a pass that changes nothing returns: a module with only what the graph uses."""
+    return PassResult(fx.GraphModule(module, module.graph), True)
 
 
 @contextmanager
@@ -123,6 +170,14 @@ def _decomposed_once() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _types_once() -> Iterator[None]:
+    """Look the types of a data class's fields up once, not for every object written."""
+    hints = functools.cache(_dataclass.get_type_hints)
+    with mock.patch.object(_dataclass, "get_type_hints", hints):
+        yield
+
+
 def _mixes_types(node: fx.Node) -> bool:
     values = [given.meta.get("val") for given in node.all_input_nodes]
     return len({getattr(value, "dtype", None) for value in values}) > 1
@@ -135,15 +190,21 @@ def _sums_transposed(node: fx.Node) -> bool:
     return tuple(value.dim_order()) != tuple(range(value.dim()))
 
 
+_INSTEAD: dict[type[PassBase], Callable[[fx.GraphModule], PassResult]] = {
+    ExportPass: _unchanged,
+    OpReplacePass: lambda module: _ToEdge()(module),
+    ScalarToTensorPass: _scalars_to_tensors,
+}
 _CHANGES: dict[type[PassBase], Callable[[fx.Node], bool]] = {
     DecomposeConcatenate: lambda node: node.target is exir_ops.edge.aten.cat.default,
     DimOrderOpsRevertPass: lambda node: node.target in MemoryFormatOpsMap,
     FuseActivationPass: lambda node: node.target in FuseActivationPass.FUSEABLE_ACTIVATIONS,
     LegalizePortableDimOrderPass: _sums_transposed,
-    MemoryFormatOpsPass: lambda node: node.target in DimOrderOpsMap,
+    MemoryFormatOpsPass: lambda node: node.target in DimOrderOpsMap,  # none after _ToEdge
     NormalizeTransposePass: lambda node: node.target is torch.ops.aten.t.default,
     RemoveMixedTypeOperators: _mixes_types,
     RemoveRedundantCopyPass: lambda node: node.target is exir_ops.edge.aten._to_copy.default,
-    ReplaceBrokenOpsWithFunctionalOpsPass: lambda node: getattr(node.target, "is_view", True),
+    ReplaceBrokenOpsWithFunctionalOpsPass: lambda node: False,  # _ToEdge does
+    ReplaceViewOpsWithViewCopyOpsPass: lambda node: False,  # _ToEdge does
     SymToTensorPass: lambda node: False,  # captured shapes are fixed
 }
