@@ -7,6 +7,7 @@ sums here and become products with ones in `passes.py`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ _STEEP = 1e38
 _GELU_STEP = 0.01
 
 
+@functools.cache
 def decompositions() -> dict[Any, Callable[..., Any]]:
     """The decomposition table for capture."""
     own: dict[Any, Callable[..., Any]] = {
