@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from effine.export import golden
 from effine.export.bench.records import read_records
 from judges import dies_over_far
 from matrix.__main__ import main
@@ -86,6 +87,15 @@ def test_a_refusal_is_the_message_of_the_export(tiny: dict[str, Path]) -> None:
     for case in (GATES, Case("gates", "token-classification", "bert", "onnx")):
         found = outcome(case, tiny[case.architecture])
         assert found == {"outcome": "refused", "reason": REFUSED}
+
+
+def test_a_golden_run_that_learns_nothing_is_a_failure(
+    tiny: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(golden, "_FELL_BY", 0.0)
+    found = outcome(Case("head", "classification", "bert", "onnx"), tiny["bert"])
+    assert found["outcome"] == "failed"
+    assert "the loss doesn't fall" in found["reason"]
 
 
 @pytest.mark.matrix

@@ -15,7 +15,7 @@ from typing import Any
 
 from effine.export.bench.records import append_record, read_records
 from effine.export.cli.common import quiet
-from effine.export.errors import ExportError
+from effine.export.errors import ExportError, NoProgressError
 from effine.export.pipeline import export
 from effine.runtime.engines import make_engine
 from effine.runtime.parity import check_engine
@@ -36,13 +36,19 @@ def outcome(case: Case, model: Path) -> Outcome:
         with TemporaryDirectory(prefix="effine-") as folder:
             artifact = export(str(model), out=Path(folder, "made.effine"), **case.settings)
             report = check_engine(artifact, make_engine(artifact, threads=1))
+    except NoProgressError as error:
+        return _failed(error)
     except ExportError as error:
         return {"outcome": REFUSED, "reason": " ".join(str(error).split())}
     except Exception as error:
-        return {"outcome": FAILED, "reason": " ".join(f"{type(error).__name__}: {error}".split())}
+        return _failed(error)
     wrong = [check for check in report.checks if not check.passed]
     reasons = [f"{c.name}: {c.error:.3g} exceeds {c.limit:.3g} at {c.worst}" for c in wrong]
     return {"outcome": FAILED if wrong else PASS, "reason": "; ".join(reasons)}
+
+
+def _failed(error: Exception) -> Outcome:
+    return {"outcome": FAILED, "reason": " ".join(f"{type(error).__name__}: {error}".split())}
 
 
 def run(chosen: Iterable[Case], results: Path, judge: Judge, notice: Callable[[str], None]) -> None:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from effine.export.capture import MASK
-from effine.export.errors import ExportError
+from effine.export.errors import NoProgressError
 from effine.export.model import GROUPS, Model, group_of
 from effine.export.optimizers import Optimizer
 from effine.export.precision import FP32, Precision, emulated
@@ -83,7 +83,7 @@ def record(
         precision: of the frozen weights; PyTorch emulates it.
 
     Raises:
-        ExportError: the loss doesn't fall at any rate.
+        NoProgressError: the loss doesn't fall at any rate.
     """
     with _restored(model):
         _perturb(model, seed)
@@ -149,7 +149,7 @@ def _learning_run(
         loss = expected["loss"]
         if loss[-_FELL_OVER:].mean() < _FELL_BY * loss[:_FELL_OVER].mean():
             return batches, expected | _decay_step(model, optimizer, start), ties[0]
-    raise ExportError("the loss doesn't fall in PyTorch either: check the labels of --data")
+    raise NoProgressError("the loss doesn't fall in PyTorch either: check the labels of --data")
 
 
 def _part(arrays: Arrays, prefix: str) -> Arrays:
