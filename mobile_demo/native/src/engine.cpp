@@ -90,6 +90,16 @@ void check_signature(const Method& method, const etr::MethodMeta& meta) {
   }
 }
 
+// XNNPACK's weight cache tells only its log that it has lost count of who uses what.
+void give_back(et::Module& module, const Method& method) {
+  clear_log();
+  module.unload_method(method.name);
+  const std::lock_guard lock(log_mutex);
+  if (!first_log.empty()) {
+    throw Error(method.program.string() + ": unloading " + method.name + ": " + first_log);
+  }
+}
+
 View view_of(const Method& method, const Value& value, const etr::EValue& result) {
   if (!result.isTensor()) mismatch(method, value, "not a tensor");
   const auto& tensor = result.toTensor();
@@ -136,7 +146,7 @@ et::Module& Engine::load(const Method& method) {
     // go only now, so that the new one finds the weights that they have packed.
     auto& loaded = loaded_[method.kind];
     if (method.kind != "backbone" || (!loaded.empty() && loaded[0]->prefix != method.prefix)) {
-      for (const Method* other : loaded) module->unload_method(other->name);
+      for (const Method* other : loaded) give_back(*module, *other);
       loaded.clear();
     }
     // XNNPACK has packed copies of its own now.

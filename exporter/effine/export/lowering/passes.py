@@ -179,6 +179,21 @@ def products_to_linear(graph: fx.GraphModule) -> None:
             replace(graph, node, aten.add.Tensor, product, bias)
 
 
+def pack_with_bias(graph: fx.GraphModule) -> None:
+    """Give products with a constant matrix a bias of zeros where they have none.
+
+    A backward pass multiplies with the same matrix untransposed, which XNNPACK packs in
+    another way. Its weight cache knows what it has packed by the content of weight and bias
+    alone: without a bias it would take one for the other's successor, and free it in use.
+    """
+    for node in calls(graph, {aten.linear.default}):
+        x, matrix, *bias = node.args
+        if matrix.op == "get_attr" and not any(bias):
+            with graph.graph.inserting_before(node):
+                rows = matrix.meta["val"].shape[0]
+                node.args = (x, matrix, constant(graph, f"_zeros_{rows}", torch.zeros(rows)))
+
+
 def merge_common_subexpressions(graph: fx.GraphModule) -> None:
     """Compute equal expressions once."""
     seen: dict[Any, Node] = {}

@@ -29,7 +29,7 @@ from torch import fx
 from effine.export.capture import Captured, attribute
 from effine.export.lowering.footprint import footprint
 from effine.export.lowering.partition import partitioner
-from effine.export.lowering.passes import run_passes
+from effine.export.lowering.passes import pack_with_bias, run_passes
 from effine.export.lowering.quantise import DEQUANTISE, copies_of, quantise
 from effine.export.lowering.recompute import compute_again
 from effine.export.lowering.shortcuts import shortcuts
@@ -72,6 +72,7 @@ def lower(kind: str, methods: Mapping[str, Captured], weights: FrozenWeights) ->
                 quantise(graph, matrices, tables, weights.bits)
                 # Tags of attributes that are new hold only in a graph that export has made.
                 graph = torch.export.export(graph, inputs).module()
+            pack_with_bias(graph)
             delegate_external_constants_pass_unlifted(graph, gen_tag_fn=tag)
             _tag_quantised(graph)
             exported[name] = torch.export.export(graph, inputs)
