@@ -6,8 +6,9 @@ import gc
 import multiprocessing
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -140,8 +141,20 @@ def _lower_all(
     forked = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(2, forked, initializer=gc.freeze) as pool:
         lowered = pool.map(_lower_kind, by_effort)
-        other = meanwhile()
+        with _one_thread():
+            other = meanwhile()
         return dict(zip(by_effort, lowered, strict=True)), other
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Inside, PyTorch leaves the other cores to other processes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _lower_kind(kind: str) -> Lowered:

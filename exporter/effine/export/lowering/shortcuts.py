@@ -20,6 +20,7 @@ from executorch.backends.xnnpack._passes.decompose_cat import DecomposeConcatena
 from executorch.backends.xnnpack._passes.fuse_activation_pass import FuseActivationPass
 from executorch.backends.xnnpack._passes.remove_redundant_copy_pass import RemoveRedundantCopyPass
 from executorch.exir._serialize import _dataclass
+from executorch.exir.backend.canonical_partitioners.group_partitioner import GroupBasedPartitioner
 from executorch.exir.dialects._ops import ops as exir_ops
 from executorch.exir.pass_base import ExportPass, map_args
 from executorch.exir.passes import LegalizePortableDimOrderPass
@@ -39,8 +40,10 @@ from torch._export.passes.replace_view_ops_with_view_copy_ops_pass import (
     get_view_copy_of_view_op,
 )
 from torch.export import ExportedProgram
+from torch.export.graph_signature import ExportGraphSignature
 from torch.fx.graph import _PyTreeCodeGen
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
+from torch.fx.passes.utils.fuser_utils import validate_partition
 
 from effine.export.lowering.graph import constant
 
@@ -53,7 +56,8 @@ def shortcuts() -> Iterator[None]:
     with ExitStack() as stack:
         for patch in (
             *(_shared_histories, _needed_passes, _passes_with_work),
-            *(_code_on_demand, _decomposed_once, _types_once),
+            *(_code_on_demand, _decomposed_once, _types_once, _signatures_once),
+            *(_no_stack_traces, _merged_by_sets),
         ):
             stack.enter_context(patch())
         yield
@@ -178,7 +182,59 @@ def _types_once() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _signatures_once() -> Iterator[None]:
+    """Derive what a signature says of inputs once for its entries, not for each node asked for."""
+    known: dict[tuple[str, int], tuple[list[Any], list[int], Any]] = {}
+
+    def remembering(name: str, entries: str) -> property:
+        derive = getattr(ExportGraphSignature, name).fget
+
+        def derived(signature: ExportGraphSignature) -> Any:
+            specs = getattr(signature, entries)
+            ids = list(map(id, specs))
+            held, of, value = known.get((name, id(signature)), ([], [], None))
+            if not held or of != ids:
+                value = derive(signature)
+                known[name, id(signature)] = (list(specs), ids, value)
+            return value
+
+        return property(derived)
+
+    with ExitStack() as stack:
+        for name, entries in _DERIVED.items():
+            patch = mock.patch.object(ExportGraphSignature, name, remembering(name, entries))
+            stack.enter_context(patch)
+        yield
+
+
+@contextmanager
+def _no_stack_traces() -> Iterator[None]:
+    """Nodes don't say which line of Python made them: it is one of this package, or of torch."""
+    none = SimpleNamespace(extract=lambda: SimpleNamespace(summary=list))
+    with mock.patch.object(torch.fx.proxy, "CapturedTraceback", none):
+        yield
+
+
+@contextmanager
+def _merged_by_sets() -> Iterator[None]:
+    """Look for a cycle between two partitions by intersecting sets, not node by node."""
+
+    def can_merge(self: Any, first: int, second: int, partitions: Any) -> bool:
+        nodes = {*partitions[first].nodes, *partitions[second].nodes}
+        users = {user for node in nodes for user in node.users} - nodes
+        below = self.dependency_viewer.downstreams_of
+        return all(nodes.isdisjoint(below(user)) for user in users) and validate_partition(
+            list(nodes)
+        )
+
+    with mock.patch.object(GroupBasedPartitioner, "_can_merge_partitions", can_merge):
+        yield
+
+
 def _mixes_types(node: fx.Node) -> bool:
+    if node.target not in _PROMOTING:
+        return False
     values = [given.meta.get("val") for given in node.all_input_nodes]
     return len({getattr(value, "dtype", None) for value in values}) > 1
 
@@ -190,6 +246,17 @@ def _sums_transposed(node: fx.Node) -> bool:
     return tuple(value.dim_order()) != tuple(range(value.dim()))
 
 
+_PROMOTING = {
+    *(torch.ops.aten.add.Tensor, torch.ops.aten.sub.Tensor, torch.ops.aten.mul.Tensor),
+    *(torch.ops.aten.div.Tensor, torch.ops.aten.div.Tensor_mode),
+    torch.ops.aten.minimum.default,
+}
+_DERIVED = {
+    "inputs_to_parameters": "input_specs",
+    "inputs_to_buffers": "input_specs",
+    "inputs_to_lifted_tensor_constants": "input_specs",
+    "buffers_to_mutate": "output_specs",
+}
 _INSTEAD: dict[type[PassBase], Callable[[fx.GraphModule], PassResult]] = {
     ExportPass: _unchanged,
     OpReplacePass: lambda module: _ToEdge()(module),
