@@ -3,7 +3,7 @@ than lowering them takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +47,11 @@ def eager_artifact(model: Path, out: Path, **settings: Any) -> tuple[Artifact, G
     graphs: Graphs = {}
 
     def unlowered(
-        target: Target,
-        captured: dict[str, Graphs],
-        weights: FrozenWeights,
-        meanwhile: Callable[[], Any],
-    ) -> tuple[dict[str, Lowered], Any]:
+        target: Target, captured: dict[str, Graphs], weights: FrozenWeights
+    ) -> dict[str, Lowered]:
         for methods in captured.values():
             graphs.update(methods)
-        lowered = {
+        return {
             kind: Lowered(
                 programs={f"{kind}.pte": b"none"},
                 weights=None,
@@ -64,7 +61,6 @@ def eager_artifact(model: Path, out: Path, **settings: Any) -> tuple[Artifact, G
             for kind, methods in captured.items()
             if methods
         }
-        return lowered, meanwhile()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(programs, "_lower_all", unlowered)

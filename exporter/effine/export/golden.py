@@ -93,43 +93,25 @@ def record(
         arrays |= {f"start.{name}": tensor.numpy() for name, tensor in start.items()}
         arrays |= sampled(expected, np.random.default_rng(seed))
         arrays["decay_rate"] = np.array([DECAY_RATE], np.float32)
+        disturbed = []
         if precision.quantised:
             _load(model, start)
             outputs = _outputs(*_forward(model, batches[0]))
             arrays |= {f"fp32.{name}": array for name, array in outputs.items()}
+            disturbed = _disturbed_runs(model, optimizer, batches, start, precision)
     metadata = {"format": "effine golden", "steps": str(STEPS), "ties": str(ties)}
     if turns(model, STEPS):
         metadata["phases"] = json.dumps(turns(model, STEPS))
-    return Recorded(arrays, metadata)
+    return Recorded(arrays, metadata, tolerances(precision.name, arrays, disturbed))
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """The content of golden.safetensors."""
+    """The content of golden.safetensors, and the limits within which engines must agree."""
 
     arrays: Arrays
     metadata: dict[str, str]
-
-
-def measure_limits(
-    model: Model, optimizer: Optimizer, recorded: Recorded, precision: Precision = FP32
-) -> Tolerances:
-    """Limits within which engines must agree with a golden run.
-
-    For quantised weights the run is repeated with noise; the model's parameters are restored
-    afterwards.
-    """
-    disturbed = []
-    if precision.quantised:
-        with _restored(model):
-            start = _part(recorded.arrays, "start.")
-            values = {name: torch.from_numpy(array) for name, array in start.items()}
-            batches = [_part(recorded.arrays, f"batch.{step}.") for step in range(STEPS)]
-            for jitter in range(_DISTURBED):
-                _load(model, values)
-                with emulated(model, precision, jitter):
-                    disturbed.append(_train(model, optimizer, batches))
-    return tolerances(precision.name, recorded.arrays, disturbed)
+    tolerances: Tolerances
 
 
 def _learning_run(
@@ -152,8 +134,19 @@ def _learning_run(
     raise NoProgressError("the loss doesn't fall in PyTorch either: check the labels of --data")
 
 
-def _part(arrays: Arrays, prefix: str) -> Arrays:
-    return {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
+def _disturbed_runs(
+    model: Model,
+    optimizer: Optimizer,
+    batches: list[Arrays],
+    start: dict[str, Tensor],
+    precision: Precision,
+) -> list[Arrays]:
+    runs = []
+    for jitter in range(_DISTURBED):
+        _load(model, start)
+        with emulated(model, precision, jitter):
+            runs.append(_train(model, optimizer, batches))
+    return runs
 
 
 def _batches(model: Model, data: GoldenData, factor: float, seed: int) -> list[Arrays]:

@@ -142,7 +142,7 @@ def export(
     progress("recording the golden run")
     steps = golden.GoldenData(samples.tokens, samples.labels, plan.batch, seqs, backbone.pad_id)
     recorded = golden.record(trained, optimizer, steps, precision, chosen.seed)
-    programs, limits = build_programs(
+    programs = build_programs(
         trained,
         optimizer,
         plan.batch,
@@ -152,7 +152,6 @@ def export(
         recompute=plan.recompute,
         target=chosen.target,
         progress=progress,
-        meanwhile=lambda: golden.measure_limits(trained, optimizer, recorded, precision),
     )
     progress("writing the artifact")
     manifest = describe(
@@ -166,7 +165,7 @@ def export(
         seqs=seqs,
         pair=data.pair,
         frozen_head=frozen_head,
-        tolerances=limits,
+        tolerances=recorded.tolerances,
     )
     try:
         _write(folder, manifest, trained, optimizer, backbone, programs, recorded)

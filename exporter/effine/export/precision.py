@@ -205,7 +205,7 @@ def _rows(x: Tensor) -> Tensor:
     high = x.amax(dim=-1, keepdim=True).clamp(min=0)
     scale = ((high - low) / 255).clamp(min=_TINY)
     zero = (-128 - low / scale).round()
-    return (((x / scale).round() + zero).clamp(-128, 127) - zero) * scale
+    return (x / scale).round_().add_(zero).clamp_(-128, 127).sub_(zero).mul_(scale)
 
 
 def _int8(matrix: Tensor) -> Tensor:

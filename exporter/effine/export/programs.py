@@ -6,11 +6,9 @@ import gc
 import multiprocessing
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 
@@ -23,8 +21,6 @@ from effine.export.phases import KINDS, capture_all, signature, state_layout
 from effine.export.precision import FP32, Precision, frozen_matrices, frozen_tables
 from effine.runtime.manifest_fields import MemoryInfo, Program, ProgramMethod, TargetInfo
 from effine.runtime.phases import StateTensor
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,9 +54,7 @@ def build_programs(
     recompute: bool = False,
     target: str = "xnnpack",
     progress: Callable[[str], None] = lambda stage: None,
-    *,
-    meanwhile: Callable[[], T],
-) -> tuple[Programs, T]:
+) -> Programs:
     """Capture and lower backbone, train and predict at all shapes.
 
     Args:
@@ -71,21 +65,17 @@ def build_programs(
         recompute: results are computed again for the backward pass where that saves memory.
         target: what the programs are for.
         progress: called with a short description of each stage.
-        meanwhile: called while other processes lower the programs.
-
-    Returns:
-        The programs, and what `meanwhile` returned.
     """
     chosen = find_target(target)
     progress("capturing the programs")
     captured = capture_all(model, optimizer, batch, seqs, accumulate, recompute)
     kinds = [kind for kind in KINDS if captured[kind]]
     progress("lowering the programs")
-    lowered, other = _lower_all(chosen, captured, _frozen_weights(model, precision), meanwhile)
+    lowered = _lower_all(chosen, captured, _frozen_weights(model, precision))
     parts = [lowered[kind] for kind in kinds]
     state = {entry.name: entry for entry in state_layout(model, optimizer)}
     footprints = {name: found for part in parts for name, found in part.footprints.items()}
-    programs = Programs(
+    return Programs(
         chosen.describe(),
         chosen.link(parts),
         _describe_programs(model, state, captured, lowered),
@@ -93,7 +83,6 @@ def build_programs(
         {name: ops for part in parts for name, ops in part.portable.items()},
         predict_memory(model, optimizer, batch, precision.name, captured, footprints, target),
     )
-    return programs, other
 
 
 def _frozen_weights(model: Model, precision: Precision) -> FrozenWeights:
@@ -127,34 +116,17 @@ _JOBS: tuple[Target, dict[str, dict[str, Captured]], FrozenWeights]
 
 
 def _lower_all(
-    target: Target,
-    captured: dict[str, dict[str, Captured]],
-    weights: FrozenWeights,
-    meanwhile: Callable[[], T],
-) -> tuple[dict[str, Lowered], T]:
+    target: Target, captured: dict[str, dict[str, Captured]], weights: FrozenWeights
+) -> dict[str, Lowered]:
     """Lower the programs side by side; forked workers see the graphs without copying them."""
     global _JOBS
     _JOBS = (target, captured, weights)
     if not sys.platform.startswith("linux"):
-        return {kind: _lower_kind(kind) for kind in captured if captured[kind]}, meanwhile()
+        return {kind: _lower_kind(kind) for kind in captured if captured[kind]}
     by_effort = [kind for kind in ("train", "predict", "backbone") if captured[kind]]
     forked = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(2, forked, initializer=gc.freeze) as pool:
-        lowered = pool.map(_lower_kind, by_effort)
-        with _one_thread():
-            other = meanwhile()
-        return dict(zip(by_effort, lowered, strict=True)), other
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Inside, PyTorch leaves the other cores to other processes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+        return dict(zip(by_effort, pool.map(_lower_kind, by_effort), strict=True))
 
 
 def _lower_kind(kind: str) -> Lowered:
