@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from artifacts import Exported
 from effine.export.backbones import encoder_from
 from effine.export.capture import MASK
-from effine.export.lowering.passes import run_passes
+from effine.export.lowering.passes import pack_with_bias, run_passes
 from effine.export.lowering.target import FrozenWeights
 from effine.export.lowering.xnnpack import lower
 from effine.export.methods import known_methods, make_method
@@ -94,6 +96,31 @@ def test_no_constant_is_a_weight_and_an_operand() -> None:
         if node.op == "get_attr":
             roles = {user.target in products and user.args[0] is not node for user in node.users}
             assert len(roles) == 1, node.target
+
+
+def packed(graph: torch.fx.GraphModule, product: Any) -> set[tuple[bytes, ...]]:
+    """By what XNNPACK's weight cache knows the constants that these products pack."""
+    found = set()
+    for node in graph.graph.nodes:
+        if node.target is product and node.args[1].op == "get_attr":
+            constants = [getattr(graph, constant.target) for constant in node.args[1:]]
+            found.add(tuple(value.numpy().tobytes() for value in constants))
+    return found
+
+
+def test_no_constant_is_packed_in_two_ways_under_one_name() -> None:
+    """SPARTAN's memories multiply with the same constants forward and backward, without bias."""
+    captured = capture_all(model_of("spartan"), AdamW(), BATCH, [SEQ])
+    graphs = [made.graph for kind in ("train", "predict") for made in captured[kind].values()]
+    for graph in graphs:
+        run_passes(graph)
+        pack_with_bias(graph)
+    forward, backward = (
+        set.union(*(packed(graph, product) for graph in graphs))
+        for product in (torch.ops.aten.linear.default, torch.ops.aten.mm.default)
+    )
+    assert {key[0] for key in forward} & {key[0] for key in backward}
+    assert not forward & backward
 
 
 @pytest.mark.parametrize("name", ["adapter", "spartan", "read"])
