@@ -185,19 +185,18 @@ def _types_once() -> Iterator[None]:
 @contextmanager
 def _signatures_once() -> Iterator[None]:
     """Derive what a signature says of inputs once for its entries, not for each node asked for."""
-    known: dict[tuple[str, int], tuple[list[Any], list[int], Any]] = {}
+    known: dict[tuple[str, tuple[int, ...]], tuple[list[Any], Any]] = {}
 
     def remembering(name: str, entries: str) -> property:
         derive = getattr(ExportGraphSignature, name).fget
 
         def derived(signature: ExportGraphSignature) -> Any:
             specs = getattr(signature, entries)
-            ids = list(map(id, specs))
-            held, of, value = known.get((name, id(signature)), ([], [], None))
-            if not held or of != ids:
-                value = derive(signature)
-                known[name, id(signature)] = (list(specs), ids, value)
-            return value
+            key = name, tuple(map(id, specs))
+            if key not in known:
+                # Entries are kept, so that no other one gets their ids.
+                known[key] = list(specs), derive(signature)
+            return known[key][1]
 
         return property(derived)
 
@@ -224,9 +223,8 @@ def _merged_by_sets() -> Iterator[None]:
         nodes = {*partitions[first].nodes, *partitions[second].nodes}
         users = {user for node in nodes for user in node.users} - nodes
         below = self.dependency_viewer.downstreams_of
-        return all(nodes.isdisjoint(below(user)) for user in users) and validate_partition(
-            list(nodes)
-        )
+        apart = all(nodes.isdisjoint(below(user)) for user in users)
+        return apart and validate_partition(list(nodes))
 
     with mock.patch.object(GroupBasedPartitioner, "_can_merge_partitions", can_merge):
         yield
