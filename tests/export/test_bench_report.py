@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from commands import good, refused, run
+from effine.export.bench import records
 from effine.export.bench.records import machine, read_records, stamped
 
 SPREAD = {"lower": 0.9, "upper": 1.1, "min": 0.8, "max": 1.2}
@@ -234,10 +236,11 @@ def test_every_plot_is_drawn_and_a_stale_page_or_plot_is_noticed(results: Path) 
 
 def test_records_of_two_machines_stay_apart(results: Path) -> None:
     with results.open("a") as file:
-        other = step(64, 5.0, eager=50.0) | {"machine": MACHINE | {"cpu": "Fast 9000"}}
+        about = MACHINE | {"cpu": "Fast 9000", "vectors": ["avx2", "avx512f"]}
+        other = step(64, 5.0, eager=50.0) | {"machine": about}
         file.write(json.dumps(other) + "\n")
     good(*report(results))
-    first, second = (results.parent / "B.md").read_text().split("Fast 9000")
+    first, second = (results.parent / "B.md").read_text().split("Fast 9000 (avx2, avx512f)")
     assert "20.0 (0.9-1.1)" in first and "50.0 (0.9-1.1)" in second
 
 
@@ -255,6 +258,24 @@ def test_a_stamped_record_names_the_machine() -> None:
     made = stamped("step", "effine bench step", 0.25, {"method": "head"})
     assert made["machine"] == machine() and made["load"][0] == 0.25
     assert made["machine"]["cpu"] and made["machine"]["versions"]["torch"]
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "cpu", "vectors"),
+    [
+        ("processor\t: 0\nmodel name\t: Fast 9000\nflags\t\t: fpu avx512f avx2\n", "Fast 9000", 2),
+        ("processor\t: 0\nFeatures\t: fp asimd asimddp\nCPU part\t: 0xd0c\n", None, 1),
+        ("", None, 0),
+    ],
+)
+def test_the_machine_names_its_vector_instructions(
+    cpuinfo: str, cpu: str | None, vectors: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    monkeypatch.setattr(records, "_CPUINFO", tmp_path / "cpuinfo")
+    found = machine()
+    assert found["cpu"] == (cpu or platform.processor() or platform.machine())
+    assert len(found["vectors"]) == vectors and set(found["vectors"]) <= set(cpuinfo.split())
 
 
 def test_the_committed_records_are_readable() -> None:

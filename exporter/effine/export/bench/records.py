@@ -16,6 +16,7 @@ from effine.export.errors import ExportError
 Record = Mapping[str, Any]
 _PACKAGES = ("effine", "executorch", "torch", "transformers")
 _CPUINFO = Path("/proc/cpuinfo")
+_VECTORS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "asimddp", "i8mm", "sve")
 
 
 def stamped(kind: str, command: str, load: float, result: Record) -> dict[str, Any]:
@@ -36,9 +37,15 @@ def stamped(kind: str, command: str, load: float, result: Record) -> dict[str, A
 
 
 def machine() -> dict[str, Any]:
-    """The machine: CPU model, cores in use, operating system, and versions."""
+    """The machine: CPU, cores in use, operating system, and versions.
+
+    `vectors` are those of the CPU's instructions that decide how fast products of 8 bits are; none
+    where the system doesn't tell.
+    """
+    flags = _cpuinfo("flags", "Features").split()
     return {
-        "cpu": _cpu(),
+        "cpu": _cpuinfo("model name") or platform.processor() or platform.machine(),
+        "vectors": [name for name in _VECTORS if name in flags],
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
@@ -81,10 +88,8 @@ def append_record(path: Path, record: Record) -> None:
         file.write(json.dumps(record).encode() + b"\n")
 
 
-def _cpu() -> str:
-    if _CPUINFO.exists():
-        for line in _CPUINFO.read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
+def _cpuinfo(*names: str) -> str:
+    """What Linux says of the first core under one of these names; empty elsewhere."""
+    lines = _CPUINFO.read_text().splitlines() if _CPUINFO.exists() else []
+    fields = ((name.strip(), value.strip()) for name, _, value in (x.partition(":") for x in lines))
+    return next((value for name, value in fields if name in names), "")

@@ -28,8 +28,9 @@ def machine_line(records: Sequence[Record]) -> str:
     for record in told:
         one = record["machine"]
         versions = ", ".join(f"{name} {number}" for name, number in one["versions"].items())
+        vectors = f" ({', '.join(one['vectors'])})" if one.get("vectors") else ""
         machines.append(
-            f"{one['cpu']}, {one['cores']} cores, {one['system']}; "
+            f"{one['cpu']}{vectors}, {one['cores']} cores, {one['system']}; "
             f"Python {one['python']}, {versions}"
         )
     days = sorted(record["date"][:10] for record in told)
