@@ -59,6 +59,22 @@ def failed(report: ParityReport) -> set[str]:
     return {check.name for check in report.checks if not check.passed}
 
 
+def test_the_golden_run_takes_its_examples_in_turns(artifact: Any) -> None:
+    """Else rare labels decide at which end of the run the loss is higher."""
+    golden = artifact("adapter").golden()
+    steps = len(golden["loss"])
+    seqs = [golden[f"batch.{step}.input_ids"].shape[1] for step in range(steps)]
+    for seq in set(seqs):
+        *_, third, second, first, last = (step for step in range(steps) if seqs[step] == seq)
+
+        def texts(*chosen: int) -> list[tuple[int, ...]]:
+            rows = (golden[f"batch.{step}.input_ids"] for step in chosen)
+            return sorted(map(tuple, np.concatenate([*rows])))
+
+        assert texts(third, second) == texts(first, last)
+        assert not set(texts(first)) >= set(texts(last))
+
+
 @pytest.mark.parametrize(
     ("method", "architecture", "task"),
     [*COVERING, *more(MORE)],

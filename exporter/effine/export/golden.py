@@ -41,7 +41,6 @@ _SHORT_BATCH = 1
 _POOL = 2
 _DISTURBED = 3
 _RATE_FACTORS = (1.0, 3.0, 10.0, 30.0)
-_FELL_OVER = 5
 _FELL_BY = 0.95
 
 Arrays = dict[str, np.ndarray]
@@ -122,14 +121,17 @@ def _learning_run(
     precision: Precision,
     seed: int,
 ) -> tuple[list[Arrays], Arrays, int]:
-    """The first run whose loss falls: its batches, its results, and the ties met."""
+    """The first run whose loss falls: its batches, its results, and the ties met.
+
+    The last steps are compared with the first, over as many as take every example once.
+    """
     for factor in _RATE_FACTORS:
         batches = _batches(model, data, factor, seed)
         _load(model, start)
         with _count_ties(model) as ties, emulated(model, precision):
             expected = _train(model, optimizer, batches)
-        loss = expected["loss"]
-        if loss[-_FELL_OVER:].mean() < _FELL_BY * loss[:_FELL_OVER].mean():
+        loss, steps = expected["loss"], _POOL * len(data.seqs)
+        if loss[-steps:].mean() < _FELL_BY * loss[:steps].mean():
             return batches, expected | _decay_step(model, optimizer, start), ties[0]
     raise NoProgressError("the loss doesn't fall in PyTorch either: check the labels of --data")
 
@@ -153,7 +155,7 @@ def _batches(model: Model, data: GoldenData, factor: float, seed: int) -> list[A
     random = np.random.default_rng(seed)
     recipe = model.method.recipe
     rates = {"pieces": recipe.piece_rate * factor, "head": recipe.head_rate * factor}
-    pools = {seq: _pool(random, data, seq) for seq in data.seqs}
+    pools = {seq: itertools.cycle(_pool(random, data, seq)) for seq in data.seqs}
     return [
         _batch(random, data, step, seq, pools[seq], model) | _scheduled(rates, step)
         for step, seq in zip(range(STEPS), itertools.cycle(data.seqs), strict=False)
@@ -171,11 +173,11 @@ def _batch(
     data: GoldenData,
     step: int,
     seq: int,
-    pool: np.ndarray,
+    pool: Iterator[int],
     model: Model,
 ) -> Arrays:
     count = max(1, data.batch - 3) if step == _SHORT_BATCH else data.batch
-    chosen = random.choice(pool, size=count)
+    chosen = list(itertools.islice(pool, count))
     tokens = [Tokens(data.tokens[i].ids[:seq], data.tokens[i].type_ids[:seq]) for i in chosen]
     shape = model.task.label_shape(seq)
     labels = np.zeros((data.batch, *shape), data.labels.dtype)
