@@ -272,5 +272,5 @@ def test_the_page_says_what_is_reached_and_what_bounds_it(tmp_path: Path) -> Non
     assert "- FAR10: time of a step over full's: 0.800 instead of 0.710, 0.090 apart." in page
     saved = 40000 * 0.6 * 0.9 / 1e6 * 1e3 + 2 * 4 * 0.9 * 60 / 1e6 * 1e3
     assert f"saves {saved:.1f} of 100.0 ms" in page
-    assert (tmp_path / "plots" / "far-step-1.png").exists()
+    assert (tmp_path / "plots" / "far-step.png").exists()
     good("bench", "report", results, *out, "--check")

@@ -219,18 +219,18 @@ def test_every_plot_is_drawn_and_a_stale_page_or_plot_is_noticed(results: Path) 
     folder = results.parent
     page = (folder / "B.md").read_text()
     plots = sorted(path.name for path in (folder / "p").iterdir())
-    assert plots == ["layers-3.png", "scaling-2.png", "size-4.png", "step-1.png"]
+    assert plots == ["layers.png", "scaling.png", "size.png", "step.png"]
     assert all(f"](p/{name})" in page for name in plots)
     good(*report(results, "--check"))
 
-    (folder / "p" / "size-4.png").write_bytes((folder / "p" / "step-1.png").read_bytes())
+    (folder / "p" / "size.png").write_bytes((folder / "p" / "step.png").read_bytes())
     stale = run(*report(results, "--check"))
-    assert stale.exit_code == 1 and "size-4.png" in stale.stderr and "B.md" not in stale.stderr
+    assert stale.exit_code == 1 and "size.png" in stale.stderr and "B.md" not in stale.stderr
     good(*report(results))
     with results.open("a") as file:
         file.write(json.dumps(step(64, 5.0, eager=20.0)) + "\n")
     stale = run(*report(results, "--check"))
-    assert stale.exit_code == 1 and "B.md" in stale.stderr and "step-1.png" in stale.stderr
+    assert stale.exit_code == 1 and "B.md" in stale.stderr and "step.png" in stale.stderr
     assert (folder / "B.md").read_text() == page
 
 
@@ -242,6 +242,7 @@ def test_records_of_two_machines_stay_apart(results: Path) -> None:
     good(*report(results))
     first, second = (results.parent / "B.md").read_text().split("Fast 9000 (avx2, avx512f)")
     assert "20.0 (0.9-1.1)" in first and "50.0 (0.9-1.1)" in second
+    assert "/step.png)" in first and "/step-2.png)" in second
 
 
 def test_what_cannot_become_a_page_is_refused(results: Path, tmp_path: Path) -> None:

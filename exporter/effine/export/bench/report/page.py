@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,7 +84,7 @@ def render(records: Sequence[Record], plot_folder: str) -> Page:
         for group in _by_machine(chosen) if section.by_machine else [chosen]:
             parts += [machine_line(group), section.body(group)]
             for plot in section.plots(group):
-                name = f"{plot.name}-{len(plots) + 1}.png"
+                name = _free(plot.name, plots)
                 plots[name] = plot
                 parts.append(f"![{plot.title}]({plot_folder}/{name})")
             parts.append(used_commands(group))
@@ -118,6 +118,12 @@ def _by_machine(records: Sequence[Record]) -> list[list[Record]]:
     for record in records:
         groups.setdefault(json.dumps(record.get("machine"), sort_keys=True), []).append(record)
     return list(groups.values())
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """A file's name for a plot: its own, with a number if machines have one each."""
+    numbers = ("", *(f"-{number}" for number in range(2, len(taken) + 2)))
+    return next(file for number in numbers if (file := f"{name}{number}.png") not in taken)
 
 
 def _relative(folder: Path, out: Path) -> str:
