@@ -118,18 +118,26 @@ _JOBS: tuple[Target, dict[str, dict[str, Captured]], FrozenWeights]
 def _lower_all(
     target: Target, captured: dict[str, dict[str, Captured]], weights: FrozenWeights
 ) -> dict[str, Lowered]:
-    """Lower the programs side by side; forked workers see the graphs without copying them."""
+    """Lower the programs side by side, or one after the other if PyTorch has a single thread.
+
+    Forked workers see the graphs without copying them; what they have learned of operators is
+    lost with them.
+    """
     global _JOBS
     _JOBS = (target, captured, weights)
-    if not sys.platform.startswith("linux"):
-        return {kind: _lower_kind(kind) for kind in captured if captured[kind]}
     by_effort = [kind for kind in ("train", "predict", "backbone") if captured[kind]]
+    if torch.get_num_threads() == 1 or not sys.platform.startswith("linux"):
+        return {kind: _lower_kind(kind) for kind in by_effort}
     forked = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(2, forked, initializer=gc.freeze) as pool:
+    with ProcessPoolExecutor(2, forked, initializer=_prepare_worker) as pool:
         return dict(zip(by_effort, pool.map(_lower_kind, by_effort), strict=True))
 
 
-def _lower_kind(kind: str) -> Lowered:
+def _prepare_worker() -> None:
+    gc.freeze()
     torch.set_num_threads(1)
+
+
+def _lower_kind(kind: str) -> Lowered:
     target, captured, weights = _JOBS
     return target.lower(kind, captured[kind], weights)

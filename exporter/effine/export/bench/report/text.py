@@ -30,7 +30,7 @@ def machine_line(records: Sequence[Record]) -> str:
         versions = ", ".join(f"{name} {number}" for name, number in one["versions"].items())
         vectors = f" ({', '.join(one['vectors'])})" if one.get("vectors") else ""
         machines.append(
-            f"{one['cpu']}{vectors}, {one['cores']} cores, {one['system']}; "
+            f"{one['cpu']}{vectors}, {_counted(one['cores'], 'core')}, {one['system']}; "
             f"Python {one['python']}, {versions}"
         )
     days = sorted(record["date"][:10] for record in told)
@@ -56,7 +56,11 @@ def subject(record: Record) -> str:
 
 def threads(count: int) -> str:
     """How many threads."""
-    return "1 thread" if count == 1 else f"{count} threads"
+    return _counted(count, "thread")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def spread_cell(values: Mapping[str, Any], form: str) -> str:
