@@ -121,7 +121,7 @@ def _by_machine(records: Sequence[Record]) -> list[list[Record]]:
 
 
 def _free(name: str, taken: Collection[str]) -> str:
-    """A file's name for a plot: its own, with a number if machines have one each."""
+    """A file's name for a plot: its own, with a number from the second of that name on."""
     numbers = ("", *(f"-{number}" for number in range(2, len(taken) + 2)))
     return next(file for number in numbers if (file := f"{name}{number}.png") not in taken)
 
