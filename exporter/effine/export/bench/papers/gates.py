@@ -38,36 +38,37 @@ def arms(ladder: str, depth: int) -> dict[str, Arm]:
     }
 
 
-def _arm(ladder: str, order: str, rung: str) -> Arm:
+def _arm(ladder: str, order: str, rung: str | None) -> Arm:
     options = {"learning": 0.0, "keep": ladder, "order": order}
     return Arm("gates", options, seq=MOST, phase=rung)
 
 
-def ladder_for(lengths: Sequence[int], seq: int, depth: int) -> str:
-    """The usual rungs, and the one that keeps most of those that drop 30 % of the real tokens.
+def lean_share(lengths: Sequence[int], seq: int, depth: int) -> float:
+    """The mean share of a rung, in hundredths, that drops 30 % of the real tokens and little more.
 
     Args:
         lengths: tokens of each text to train on.
     """
-    hundredths = (share / 100 for share in range(99, 0, -1))
-    enough_dropped = (
+    dropping = (
         share
-        for share in hundredths
+        for share in (hundredths / 100 for hundredths in range(99, 0, -1))
         if real_dropped(lengths, counts(falling(share, depth), seq), seq) >= _DROPPED
     )
-    shares = {*SHARES, next(enough_dropped, SHARES[-1])}
-    return ",".join(map(str, sorted(shares, reverse=True)))
+    return next(dropping, SHARES[-1])
 
 
 def measurements(bench: Workbench) -> list[Measurement]:
     """What rungs compute and how long they take, then whole trainings."""
     depth = dims_of(bench.settings.source).depth
-    ladder = ladder_for(bench.lengths, bench.covering, depth)
+    lean = lean_share(bench.lengths, bench.covering, depth)
+    ladder = ",".join(map(str, sorted({*SHARES, lean}, reverse=True)))
     chosen = arms(ladder, depth)
+    (rung,) = rungs(str(lean), depth)
+    alone = _arm(str(lean), "attention", None)
     return [
         bench.measurement(NAME, "rungs", partial(_rungs, bench, ladder)),
         *bench.runs(NAME, chosen),
-        *bench.memory(NAME, {FULL: chosen[FULL]}),
+        *bench.memory(NAME, {FULL: chosen[FULL], f"{rung} {ORDERS['attention']}": alone}),
     ]
 
 
@@ -156,7 +157,7 @@ def plots(found: Findings) -> list[Plot]:
             series[name] = points
     if not series:
         return []
-    title = "Token gates: errors over compute"
+    title = f"Token gates on {found.setting['data']}: errors over compute"
     return [Plot("gates-rungs", "lines", title, "share of full's MACs", "errors, %", series)]
 
 
