@@ -98,6 +98,16 @@ def test_activations_count_what_is_alive_at_the_same_time() -> None:
     assert {(weight.name, weight.elements) for weight in found.weights} == {("w", 256), ("v", 256)}
 
 
+def test_outputs_are_no_activations() -> None:
+    def function(inputs: Tensors, frozen: Tensors) -> Tensors:
+        new = inputs["x"] + 1.0
+        return {"new": new, "y": torch.relu(new @ frozen["w"].T).sum(1, keepdim=True)}
+
+    graph = capture(function, {"x": torch.ones(4, 1000)}, {"w": torch.ones(32, 1000)}).graph
+    run_passes(graph)
+    assert 4 * 4 * 32 <= footprint(graph).activations <= 2 * 4 * 4 * 32
+
+
 def test_results_that_are_computed_again_are_not_kept_and_equal_to_the_bit() -> None:
     kept, again = (
         capture_all(build(None, 6), AdamW(), 4, [64], recompute=recompute)["train"]["train_b4_s64"]

@@ -26,7 +26,7 @@ from effine.export.phases import capture_all, state_tensors
 from effine.runtime.manifest_fields import MemoryInfo
 
 _PROCESS = 12.8e6
-_ACTIVATIONS, _PACKED, _STATE, _FEATURES = 1.04, 1.06, 3.1, 3.6
+_ACTIVATIONS, _PACKED, _STATE, _FEATURES = 1.04, 1.06, 3.3, 3.6
 _BYTES = {"fp32": 4.0, "int8": 1.0, "int4": 0.5}
 
 

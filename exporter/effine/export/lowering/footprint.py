@@ -26,7 +26,8 @@ class Footprint:
     """The memory of one program method.
 
     Args:
-        activations: bytes of the results that are alive at the same time, at most.
+        activations: bytes of the results that are alive at the same time, at most, without
+            the graph's outputs.
         weights: what the runtime packs.
     """
 
@@ -36,7 +37,7 @@ class Footprint:
 
 def footprint(graph: fx.GraphModule) -> Footprint:
     """Count over a graph that the passes have rewritten."""
-    return Footprint(lives_in(graph.graph).most, frozenset(_weights(graph)))
+    return Footprint(lives_in(graph.graph, outputs=False).most, frozenset(_weights(graph)))
 
 
 def _weights(graph: fx.GraphModule) -> list[Weight]:

@@ -28,12 +28,19 @@ class Lives:
     most: int
 
 
-def lives_in(graph: fx.Graph) -> Lives:
-    """Each result lives from the call that makes it to the last one that reads it."""
+def lives_in(graph: fx.Graph, outputs: bool = True) -> Lives:
+    """Each result lives from the call that makes it to the last one that reads it.
+
+    Args:
+        outputs: whether the graph's outputs, which live to its end, count in bytes.
+    """
+    left_out = set() if outputs else set(graph.output_node().all_input_nodes)
     made = {node: place for place, node in enumerate(graph.nodes)}
     last = {node: max((made[user] for user in node.users), default=made[node]) for node in made}
     change = [0] * (len(made) + 1)
     for node, place in made.items():
+        if node in left_out:
+            continue
         change[place] += size_of(node)
         change[last[node] + 1] -= size_of(node)
     alive = list(accumulate(change))
