@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
-from artifacts import BATCH, ON_TOKENS, Rows, intents
+from artifacts import ON_TOKENS, Rows
 from commands import write
 from effine.runtime.artifact import Artifact
-from effine.runtime.run import Callback, Progress
 from effine.runtime.tokens import write_tokens
 from effine.runtime.trainer import Trainer
 from runners import Host
+from training import stop_at
 
 SETTINGS = {"epochs": 4, "head_rate": 0.05, "schedule": "cosine", "warmup": 0.2, "seed": 3}
-UPDATES = math.ceil(len(intents()) / BATCH)
 
 
 class Both:
@@ -35,7 +33,7 @@ class Both:
 
     def train_python_on(self, path: Path, stop: int | None = None, **settings: Any) -> Trainer:
         trainer = Trainer(self.artifact, threads=1)
-        trainer.fit(self.data, checkpoint=path, callbacks=[_stopping(trainer, stop)], **settings)
+        trainer.fit(self.data, checkpoint=path, callbacks=[stop_at(trainer, stop)], **settings)
         return trainer
 
     def go_on(self, host: Host | None, updates: int | None = None) -> None:
@@ -46,7 +44,7 @@ class Both:
             return
         trainer = Trainer(self.artifact, threads=1)
         stop = updates and trainer.load(self.other).update + updates
-        trainer.resume(self.other, self.data, callbacks=[_stopping(trainer, stop)])
+        trainer.resume(self.other, self.data, callbacks=[stop_at(trainer, stop)])
 
     def train_host(self, *options: str | Path, **settings: Any) -> str:
         for name, value in settings.items():
@@ -56,13 +54,3 @@ class Both:
 
     def same(self) -> bool:
         return self.python.read_bytes() == self.other.read_bytes()
-
-
-def _stopping(trainer: Trainer, stop: int | None) -> Callback:
-    """Cancels after an update."""
-
-    def callback(progress: Progress) -> None:
-        if progress.update == stop:
-            trainer.cancel()
-
-    return callback

@@ -16,7 +16,8 @@ from effine.runtime.errors import EngineError
 from effine.runtime.packing import PRECISIONS
 from effine.runtime.trainer import Trainer
 from runners import Host
-from runs import SETTINGS, UPDATES, Both
+from runs import SETTINGS, Both
+from training import UPDATES
 
 pytest_plugins = "runners"
 

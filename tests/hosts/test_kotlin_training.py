@@ -15,7 +15,8 @@ from effine.runtime.tasks.question_answering import FoundAnswer
 from effine.runtime.tasks.token_classification import TaggedText
 from effine.runtime.tokens import write_tokens
 from effine.runtime.trainer import Trainer
-from runs import SETTINGS, UPDATES, Both
+from runs import SETTINGS, Both
+from training import UPDATES
 
 pytest_plugins = "runners"
 

@@ -15,7 +15,8 @@ from effine.runtime.engines.native import Runner
 from effine.runtime.tensors import read_tensors
 from effine.runtime.tokens import write_tokens
 from effine.runtime.trainer import Trainer
-from runs import SETTINGS, UPDATES, Both
+from runs import SETTINGS, Both
+from training import UPDATES
 
 pytest_plugins = "runners"
 

@@ -23,7 +23,8 @@ from effine.runtime.tensors import read_tensors, write_tensors
 from effine.runtime.tokens import write_tokens
 from effine.runtime.trainer import Trainer
 from runners import Host
-from runs import SETTINGS, UPDATES, Both
+from runs import SETTINGS, Both
+from training import UPDATES
 
 pytest_plugins = "runners"
 

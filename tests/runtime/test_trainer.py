@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-import math
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from artifacts import BATCH, THINGS, Exported, Recorder, intents, pairs, scores, tags
+from artifacts import THINGS, Exported, Recorder, intents, pairs, scores, tags
 from effine.runtime.artifact import Artifact
-from effine.runtime.break_even import Speed
-from effine.runtime.dataset import load_dataset
 from effine.runtime.engines import Arrays
-from effine.runtime.errors import CheckpointError, DataError, IncompatibleCheckpoint
-from effine.runtime.features import FeatureSource
+from effine.runtime.errors import DataError
 from effine.runtime.report import Report
 from effine.runtime.run import Progress
 from effine.runtime.trainer import Trainer
-
-FAST = {"head_rate": 0.05, "epochs": 8}
-UPDATES = math.ceil(len(intents()) / BATCH)
-
-
-@pytest.fixture
-def head(artifact: Exported) -> Artifact:
-    return artifact("head")
-
-
-def same(a: Arrays, b: Arrays) -> bool:
-    return list(a) == list(b) and all(a[name].tobytes() == b[name].tobytes() for name in a)
-
-
-def stop_at(trainer: Trainer, update: int):
-    def callback(progress: Progress) -> None:
-        if progress.update == update:
-            trainer.cancel()
-
-    return callback
+from training import FAST, UPDATES, same
 
 
 class Faulty(Recorder):
@@ -157,103 +131,6 @@ def test_fit_starts_afresh(head: Artifact) -> None:
     state = trainer.state
     assert trainer.fit(intents(), **FAST) == first
     assert same(trainer.state, state)
-
-
-@pytest.mark.parametrize("method", ["head", "spartan"])
-@pytest.mark.parametrize("update", [1, UPDATES + 2, 2 * UPDATES])
-def test_resume_is_bit_exact(artifact: Exported, tmp_path: Path, method: str, update: int) -> None:
-    settings = {"epochs": 4, "head_rate": 0.05, "schedule": "cosine", "warmup": 0.2, "seed": 3}
-    whole = Trainer(artifact(method), threads=1)
-    expected = whole.fit(intents(), eval=intents(3), checkpoint=tmp_path / "whole", **settings)
-
-    path = tmp_path / "broken"
-    stopped = Trainer(artifact(method), threads=1)
-    partial = stopped.fit(
-        intents(),
-        eval=intents(3),
-        checkpoint=path,
-        callbacks=[stop_at(stopped, update)],
-        **settings,
-    )
-    assert partial.cancelled
-    assert len(partial.epochs) == (update - 1) // UPDATES or update % UPDATES == 0
-
-    resumed = Trainer(artifact(method), threads=1)
-    report = resumed.resume(path, intents(), eval=intents(3))
-    assert report == expected
-    assert same(resumed.state, whole.state)
-    assert path.read_bytes() == (tmp_path / "whole").read_bytes()
-
-
-def test_a_finished_run_resumes_to_itself(head: Artifact, tmp_path: Path) -> None:
-    trainer = Trainer(head, threads=1)
-    report = trainer.fit(intents(), eval=intents(3), checkpoint=tmp_path / "c", **FAST)
-    engine = Recorder(head)
-    again = Trainer(head, engine=engine)
-    assert again.resume(tmp_path / "c", intents(), eval=intents(3)) == report
-    assert engine.count("train_") == 0
-    assert same(again.state, trainer.state)
-
-
-def test_resume_refuses_what_differs(artifact: Exported, head: Artifact, tmp_path: Path) -> None:
-    path = tmp_path / "c"
-    stopped = Trainer(head, threads=1)
-    stopped.fit(
-        intents(), eval=intents(3), checkpoint=path, callbacks=[stop_at(stopped, 4)], **FAST
-    )
-    before = path.read_bytes()
-    trainer = Trainer(head, threads=1)
-    for data, dev, settings, message in (
-        (intents()[1:], intents(3), {}, "the data are not those"),
-        (intents()[::-1], intents(3), {}, "the data are not those"),
-        (intents(), None, {}, "the data are not those"),
-        (intents(), intents(3), {"seed": 5}, "setting seed.*0 there, 5 here"),
-        (intents(), intents(3), {"epochs": 9}, "setting epochs.*8 there, 9 here"),
-        (intents(), intents(3), {"class_weights": "balanced"}, "setting class_weights"),
-    ):
-        with pytest.raises(CheckpointError, match=message):
-            trainer.resume(path, data, eval=dev, **settings)
-    with pytest.raises(IncompatibleCheckpoint, match="method"):
-        Trainer(artifact("spartan"), threads=1).resume(path, intents(), eval=intents(3))
-    assert path.read_bytes() == before
-
-
-def test_continue_keeps_parameters_and_forgets_moments(head: Artifact, tmp_path: Path) -> None:
-    first = Trainer(head, threads=1)
-    learned = first.fit(intents(), eval=intents(3), **FAST).metrics
-    first.save(tmp_path / "c")
-
-    class FirstUpdate(Recorder):
-        seen: Arrays = {}
-
-        def run(self, method: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
-            if method.startswith("train_") and not self.seen:
-                self.seen = {name: np.array(array) for name, array in inputs.items()}
-            return super().run(method, inputs)
-
-    engine = FirstUpdate(head)
-    trainer = Trainer(head, engine=engine)
-    trainer.load(tmp_path / "c")
-    report = trainer.continue_with(intents(1), eval=intents(3), epochs=2)
-    assert report.before == learned
-    assert len(report.epochs) == 2
-    assert engine.seen["step"] == 1
-    for entry in head.manifest.state:
-        expected = first.state[entry.name] * (entry.role == "parameter")
-        assert np.array_equal(engine.seen[entry.name], expected), entry.name
-
-
-def test_a_saved_model_predicts_the_same(head: Artifact, tmp_path: Path) -> None:
-    trainer = Trainer(head, threads=1)
-    trainer.fit(intents(), **FAST)
-    trainer.save(tmp_path / "c")
-    loaded = Trainer(head, threads=1)
-    texts = [row["text"] for row in intents(2)]
-    assert loaded.predict(texts) != trainer.predict(texts)
-    loaded.load(tmp_path / "c")
-    assert loaded.predict(texts) == trainer.predict(texts)
-    loaded.save(tmp_path / "d")
-    assert (tmp_path / "d").read_bytes() == (tmp_path / "c").read_bytes()
 
 
 def test_one_text_and_many_are_predicted_alike(artifact: Exported) -> None:
@@ -419,148 +296,6 @@ def test_a_very_long_text_is_truncated_and_counted(head: Artifact) -> None:
     assert report.truncated == 1 and report.samples == 25
 
 
-@pytest.mark.parametrize("method", ["head", "read"])
-def test_the_backbone_sees_each_sample_once(
-    artifact: Exported, tmp_path: Path, method: str
-) -> None:
-    exported = artifact(method)
-    engine = Recorder(exported)
-    trainer = Trainer(exported, engine=engine, cache=tmp_path / "features")
-    dev = [{"text": f"{row['text']} dev", "label": row["label"]} for row in intents()[:9]]
-    report = trainer.fit(intents(), eval=dev, epochs=4)
-    assert engine.count("backbone_") == len(intents()) + len(dev)
-    assert report.uncached == 0
-    trainer.predict([row["text"] for row in intents()])
-    assert engine.count("backbone_") == len(intents()) + len(dev)
-
-
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-@pytest.mark.parametrize("method", ["head", "read"])
-def test_the_cache_changes_nothing(
-    artifact: Exported, tmp_path: Path, method: str, precision: str
-) -> None:
-    exported = artifact(method, pooling="mean")
-    assert exported.manifest.shapes.seqs == (8, 16)
-    states, reports, calls, checkpoints = [], [], [], []
-    whole, bounded = tmp_path / "whole", tmp_path / "bounded"
-    for cache in (whole, bounded, False, True, whole):
-        engine = Recorder(exported)
-        bound = whole.stat().st_size // 2 if cache == bounded else 2**30
-        trainer = Trainer(exported, engine=engine, cache=cache, cache_bound=bound)
-        report = trainer.fit(
-            intents(),
-            eval=intents(3),
-            epochs=3,
-            cache_precision=precision,
-            checkpoint=tmp_path / "c",
-        )
-        states.append(trainer.state)
-        reports.append(report)
-        checkpoints.append((tmp_path / "c").read_bytes())
-        calls.append(engine.count("backbone_"))
-    assert all(same(state, states[0]) for state in states)
-    assert all(report == reports[0] for report in reports)
-    assert all(checkpoint == checkpoints[0] for checkpoint in checkpoints)
-    assert calls[0] == 48 < calls[1] < calls[2] and calls[4] == 0
-    assert [report.uncached > 0 for report in reports] == [False, True, False, False, False]
-    assert reports[1].uncached < 48 and bounded.stat().st_size <= whole.stat().st_size // 2
-    assert reports[0].cache.startswith(f"cache: {precision}, 0.")
-    assert " MB for 48 samples, saves " in reports[0].cache
-    assert " of 48 samples, saves " in reports[1].cache
-    assert reports[2].cache == "cache: none, it is switched off"
-    assert "holds all 48 samples" in reports[4].cache
-
-
-def test_features_are_rounded_to_the_precision(artifact: Exported) -> None:
-    exported = artifact("read", pooling="mean")
-    seen: dict[str, list[Arrays]] = {}
-    for precision in ("fp32", "fp16", "int8"):
-        engine = Recorder(exported)
-        trainer = Trainer(exported, engine=engine, cache=False)
-        trainer.fit(intents(), epochs=1, cache_precision=precision)
-        tokens = load_dataset(exported, intents(), trainer.labels).tokens[:BATCH]
-        seen[precision] = trainer._learner.features.batch(tokens, BATCH, 16)
-    for name, exact in seen["fp32"].items():
-        if name == "attention_mask":
-            continue
-        half = exact.astype(np.float16).astype(np.float32)
-        assert np.array_equal(seen["fp16"][name], half) and not np.array_equal(half, exact)
-        padding = seen["fp32"]["attention_mask"] == 0
-        assert padding.any() and not exact[padding].any()
-        step = np.abs(exact).max(axis=-1, keepdims=True) / 127
-        error = np.abs(seen["int8"][name] - exact)
-        assert (error <= 0.501 * step).all() and error.max() > 0
-
-
-@pytest.mark.parametrize(
-    ("method", "precision"), [("adapter", "fp32"), ("lora", "fp32"), ("spartan", "int8")]
-)
-def test_programs_ignore_the_features_of_padding(
-    artifact: Exported, method: str, precision: str
-) -> None:
-    """The cache drops them and gives zeros back."""
-    exported = artifact(method, precision=precision)
-    outputs = []
-
-    class Edge(Recorder):
-        def run(self, method: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
-            if method.startswith("train_") and not outputs:
-                for noise in (0.0, 1.0):
-                    padding = noise * (1.0 - inputs["attention_mask"].astype(np.float32))
-                    changed = inputs["hidden"] + padding[:, :, None]
-                    outputs.append(super().run(method, {**inputs, "hidden": changed}))
-            return super().run(method, inputs)
-
-    Trainer(exported, engine=Edge(exported), cache=False).fit(intents(), epochs=1)
-    for name, expected in outputs[0].items():
-        np.testing.assert_allclose(outputs[1][name], expected, rtol=1e-6, atol=1e-9, err_msg=name)
-
-
-def test_a_resumption_keeps_the_precision(head: Artifact, tmp_path: Path) -> None:
-    whole, path = tmp_path / "whole", tmp_path / "c"
-    Trainer(head, threads=1).fit(intents(), epochs=2, checkpoint=whole, cache_precision="int8")
-    stopped = Trainer(head, threads=1)
-    settings = {"epochs": 2, "cache_precision": "int8"}
-    stopped.fit(intents(), checkpoint=path, callbacks=[stop_at(stopped, 4)], **settings)
-    with pytest.raises(CheckpointError, match='setting cache_precision \\("int8" there, "fp16"'):
-        Trainer(head, threads=1).resume(path, intents(), cache_precision="fp16")
-    with pytest.raises(CheckpointError, match='setting cache_precision \\("int8" there, "fp32"'):
-        Trainer(head, threads=1).resume(path, intents(), cache_precision="fp32")
-    report = Trainer(head, threads=1).resume(path, intents())
-    assert "int8" in report.cache
-    assert path.read_bytes() == whole.read_bytes()
-
-
-def test_what_is_cached_is_decided_and_told_before_training(
-    artifact: Exported, head: Artifact, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[str] = []
-
-    def train(exported: Artifact, epochs: int) -> tuple[str, bool]:
-        trainer = Trainer(exported, threads=1, notify=told.append)
-
-        def before_any_update(_: Progress) -> None:
-            assert told
-
-        told.clear()
-        report = trainer.fit(intents(), callbacks=[before_any_update], epochs=epochs)
-        assert told == [report.cache]
-        return report.cache, trainer._learner.features.cache is not None
-
-    below = artifact("spartan").manifest.method_info.layers_below
-    assert below == 0
-    line, cached = train(artifact("spartan"), 2)
-    assert line == "cache: none, no encoder layer lies below the cut" and not cached
-    line, cached = train(head, 1)
-    assert line == "cache: none, features are needed only once" and not cached
-    for speed, expected in ((Speed(1.0, 1e-9, 1e-9), True), (Speed(1e-9, 1.0, 1.0), False)):
-        monkeypatch.setattr(FeatureSource, "_measure", lambda *_, speed=speed: speed)
-        line, cached = train(head, 3)
-        assert cached == expected
-        assert line.startswith("cache: fp32, 0." if expected else "cache: not used: fp32, 0.")
-        assert line.endswith("saves nothing of 0.00 s over 3 epochs") != expected
-
-
 def test_callbacks_see_every_update_and_every_epoch(head: Artifact) -> None:
     seen: list[Progress] = []
     report = Trainer(head, threads=1).fit(
@@ -572,20 +307,3 @@ def test_callbacks_see_every_update_and_every_epoch(head: Artifact) -> None:
     assert [p.epoch for p in updates] == [1] * UPDATES + [2] * UPDATES
     assert [p.metrics for p in seen if p.metrics] == [e.metrics for e in report.epochs]
     assert Report.from_dict(report.to_dict()) == report
-
-
-def test_killing_training_50_times_changes_nothing(head: Artifact, tmp_path: Path) -> None:
-    script = Path(__file__).with_name("kill_training.py")
-    paths = os.pathsep.join([str(script.parents[1]), *filter(None, sys.path)])
-    done = subprocess.run(
-        [sys.executable, str(script), str(head.path), str(tmp_path), "50", "7"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    killed, midway, rounds, _ = done.stdout.split()
-    assert int(killed) == 50
-    assert int(midway) >= 10, "too few kills hit a run with a checkpoint"
-    assert int(rounds) >= 1
