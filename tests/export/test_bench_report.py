@@ -240,9 +240,20 @@ def test_records_of_two_machines_stay_apart(results: Path) -> None:
         other = step(64, 5.0, eager=50.0) | {"machine": about}
         file.write(json.dumps(other) + "\n")
     good(*report(results))
-    first, second = (results.parent / "B.md").read_text().split("Fast 9000 (avx2, avx512f)")
+    page = (results.parent / "B.md").read_text()
+    first, second = page.split("Fast 9000 (avx2, avx512f)")
+    assert page.count("Medians with quartiles") == 1
     assert "20.0 (0.9-1.1)" in first and "50.0 (0.9-1.1)" in second
     assert "/step.png)" in first and "/step-2.png)" in second
+
+
+def test_a_paper_without_a_figure_yet_is_left_out(results: Path) -> None:
+    begun = {"paper": "spartan", "part": "machine", "arm": None, "seed": None}
+    with results.open("a") as file:
+        file.write(json.dumps(record("paper", setting=begun)) + "\n")
+    good(*report(results))
+    page = (results.parent / "B.md").read_text()
+    assert "## The papers' figures" in page and "SPARTAN" not in page
 
 
 def test_what_cannot_become_a_page_is_refused(results: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The matrix's covering set: every method on every task of bert, and on every backbone.
 
-In stock ONNX Runtime, for which lowering takes least time; on other backbones than bert `make test`
-takes one method, `make test-more` all. test_parity.py has XNNPACK's part, `make matrix` everything.
+In stock ONNX Runtime, for which lowering takes least time. test_parity.py has a part of XNNPACK's,
+`make matrix` everything.
 """
 
 from __future__ import annotations
@@ -19,12 +19,7 @@ IN_ONNX = {"targets": ["onnx"], "precisions": ["fp32"]}
 OTHERS = [name for name in MODELS if name != "bert"]
 COVERING = [
     *cases(models=["bert"], **IN_ONNX),
-    *cases(models=OTHERS, tasks=["classification"], methods=["adapter"], **IN_ONNX),
-]
-MORE = [
-    pytest.param(case, marks=pytest.mark.matrix)
-    for case in cases(models=OTHERS, tasks=["classification"], **IN_ONNX)
-    if case.method != "adapter"
+    *cases(models=OTHERS, tasks=["classification"], **IN_ONNX),
 ]
 DROPS, NO_BIASES = "drops tokens, but the task needs all", "has no biases to train"
 REFUSED = {
@@ -41,7 +36,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", [*COVERING, *MORE], ids=lambda c: f"{c.method}-{c.task}-{c.model}")
+@pytest.mark.parametrize("case", COVERING, ids=lambda c: f"{c.method}-{c.task}-{c.model}")
 def test_passes_parity_or_is_refused(case: Case, tiny: dict[str, Path]) -> None:
     found = outcome(case, tiny[case.architecture])
     refusal = REFUSED.get((case.method, case.task, case.model))

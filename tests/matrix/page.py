@@ -21,9 +21,9 @@ golden run replayed, as `effine parity` does: it passes, or the export refuses i
 under the tables. `t5-decoder` is T5 with `--pooling decoder`. `gates` has the phases of
 `pieces=lora keep=0.5`. Frozen weights in int8 and int4 are tried with {task} alone.
 
-`make test` takes a part of it: for ONNX every method on every task of `bert`, and one on every
-other backbone (`make test-more`: all); for XNNPACK every method on `bert` for classification, and
-one on each of a few other backbones and tasks."""
+`make test` takes a part of it: for ONNX every method on every task of `bert`, and on every other
+backbone for classification; for XNNPACK every method on `bert` for classification, and one on each
+of a few other backbones and tasks."""
 
 
 def render(records: Sequence[Record]) -> str:

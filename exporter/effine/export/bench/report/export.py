@@ -26,7 +26,4 @@ def export_body(records: Sequence[Record]) -> str:
         for record in chosen
     ]
     header = ["artifact", "seconds in all", *stages, "peak memory", "peak of a lowering process"]
-    return (
-        "Each export in a fresh process. Programs are lowered side by side in forked processes, "
-        f"which share most of their memory with the first.\n\n{table(header, rows)}"
-    )
+    return table(header, rows)

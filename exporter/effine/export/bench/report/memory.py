@@ -19,11 +19,7 @@ def memory_body(records: Sequence[Record]) -> str:
     )
     rows = [_row(record) for record in chosen]
     header = ["artifact", "native runner", "predicted", "error", *_SUMMARY.values()]
-    return (
-        "Peak resident memory (VmHWM) of the whole native runner while it trains, with the "
-        "manifest's prediction; and by how much PyTorch's peak exceeds its memory after its "
-        "imports, with the runner's peak over it in brackets.\n\n" + table(header, rows)
-    )
+    return table(header, rows)
 
 
 def _row(record: Record) -> list[str]:
@@ -48,11 +44,7 @@ def tasks_body(records: Sequence[Record]) -> str:
             rows.append([what, task["method"], *(_grown(task, first, k) for k in _FIGURES)])
             what = "and"
     header = ["backbone", "task", "peak", "resident after predicting"]
-    return (
-        "The native runner predicts with a task of each method, one text at a time; programs of "
-        "those before stay loaded. In brackets by how much that exceeds the first.\n\n"
-        + table(header, rows)
-    )
+    return table(header, rows)
 
 
 def _grown(task: Record, first: Record, figure: str) -> str:

@@ -4,48 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from effine.export.bench.records import Record
-from effine.export.bench.report import export, memory, papers, quality, size, speed
 from effine.export.bench.report.plots import Plot, draw, is_drawn
+from effine.export.bench.report.sections import SECTIONS
 from effine.export.bench.report.summary import summary
 from effine.export.bench.report.text import machine_line, used_commands
 from effine.export.errors import ExportError
-
-
-@dataclass(frozen=True)
-class Section:
-    """What becomes of the records of one kind.
-
-    Args:
-        body: the section's tables in Markdown.
-        plots: what is drawn of the same records.
-        by_machine: whether records of different machines stay apart.
-    """
-
-    title: str
-    body: Callable[[Sequence[Record]], str]
-    plots: Callable[[Sequence[Record]], list[Plot]] = field(default=lambda records: [])
-    by_machine: bool = True
-
-
-SECTIONS = {
-    "step": Section("A training step", speed.step_body, speed.step_plots),
-    "epoch": Section("A whole epoch", speed.epoch_body),
-    "shapes": Section("Lengths: a method for each, or one for all", speed.shapes_body),
-    "scaling": Section("How a step's time grows", speed.scaling_body, speed.scaling_plots),
-    "sdk": Section("The Kotlin SDK over its programs", speed.sdk_body),
-    "size": Section("Size", size.size_body, size.size_plots),
-    "memory": Section("Memory", memory.memory_body),
-    "tasks": Section("Several tasks over one backbone", memory.tasks_body),
-    "export": Section("Export", export.export_body),
-    "run": Section("Scores", quality.quality_body, by_machine=False),
-    "paper": Section("The papers' figures", papers.papers_body, papers.papers_plots),
-    "grid": Section("Recipes against a grid", quality.grid_body, by_machine=False),
-}
 
 
 @dataclass(frozen=True)
@@ -80,7 +48,7 @@ def render(records: Sequence[Record], plot_folder: str) -> Page:
         chosen = [record for record in records if record["kind"] == kind]
         if not chosen:
             continue
-        parts.append(f"## {section.title}")
+        parts += [f"## {section.title}", section.about]
         for group in _by_machine(chosen) if section.by_machine else [chosen]:
             parts += [machine_line(group), section.body(group)]
             for plot in section.plots(group):

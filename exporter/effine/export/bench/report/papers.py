@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from effine.export.bench.papers import PAPERS, findings
+from effine.export.bench.papers import PAPERS, Paper, findings
 from effine.export.bench.papers.figure import Figure, Findings, Side
 from effine.export.bench.records import Record
 from effine.export.bench.report.plots import Plot
@@ -18,25 +18,19 @@ _HEADER = (
 
 def papers_body(records: Sequence[Record]) -> str:
     """A table for each paper and setting; below it what isn't reached, with its bound."""
-    parts = [
-        "The papers' figures: (C) from the authors' code, abstract or tables, (S) from other "
-        "sources. effine's are measured on its own programs. What is to be reached is the paper's "
-        "figure, or a goal of effine's own where that is of something else. Cells with two values "
-        "have effine's first and then what it is compared with. Accuracy in points of 100, mean "
-        "over seeds; peak memory is that of the native runner while it trains, for PyTorch its "
-        "growth over its imports. Bounds follow from multiplications and bytes, counted from "
-        "shapes and layouts, at rates measured beside: products and copies in PyTorch, fp32."
-    ]
+    parts = []
     for name, groups in findings(records).items():
-        paper = PAPERS[name]
-        parts.append(f"### {paper.title}")
-        for group in groups:
-            figures = paper.figures(group)
-            rows = [_row(figure, group) for figure in figures]
-            lines = [_missed(figure) for figure in figures if (figure.apart or 0) > 0]
-            parts.append(table(_HEADER, rows) if rows else "")
-            parts.append("\n".join(lines + paper.notes(group)))
-    return "\n\n".join(part for part in parts if part)
+        told = [part for group in groups for part in _told(PAPERS[name], group) if part]
+        parts += [f"### {PAPERS[name].title}", *told] if told else []
+    return "\n\n".join(parts)
+
+
+def _told(paper: Paper, group: Findings) -> tuple[str, str]:
+    """The table and the lines below it, either empty if there is nothing to tell."""
+    figures = paper.figures(group)
+    rows = [_row(figure, group) for figure in figures]
+    missed = [_missed(figure) for figure in figures if (figure.apart or 0) > 0]
+    return table(_HEADER, rows) if rows else "", "\n".join(missed + paper.notes(group))
 
 
 def papers_plots(records: Sequence[Record]) -> list[Plot]:
@@ -55,9 +49,10 @@ def conditions(group: Findings) -> str:
     size = "all examples" if setting["examples"] is None else f"{setting['examples']} examples"
     seeds = {r["setting"]["seed"] for r in group.records} - {None}
     epochs = f", {setting['epochs']} epochs" if setting["epochs"] else ""
+    counted = f", seeds: {len(seeds)}" if seeds else ""
     return (
         f"{setting['model']} {setting['precision']}, {setting['data']} ({size}{epochs}), "
-        f"B={setting['batch']}, {threads(setting['threads'])}, seeds: {len(seeds)}"
+        f"B={setting['batch']}, {threads(setting['threads'])}{counted}"
     )
 
 

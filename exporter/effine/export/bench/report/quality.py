@@ -43,12 +43,7 @@ def quality_body(records: Sequence[Record]) -> str:
         "equal predictions",
         "frozen head",
     ]
-    return (
-        "Means over seeds, scores in points of 100; eager is the same training in PyTorch, fp32. "
-        "The standard error is that of the paired difference. Equal predictions: the least share "
-        "of test examples, over the seeds, for which the programs and eager predict the same from "
-        f"the state trained on the programs.\n\n{table(header, rows)}"
-    )
+    return table(header, rows)
 
 
 def grid_body(records: Sequence[Record]) -> str:
@@ -70,10 +65,7 @@ def grid_body(records: Sequence[Record]) -> str:
     ]
     header = ["data", "method", "points", "seeds", "recipe", "best", "points apart"]
     header += ["piece rate", "head rate", "epochs"]
-    return (
-        "Scores on a held-out fifth of the training data, means over seeds: of each method's "
-        f"recipe for the task, and of the grid's best point.\n\n{table(header, rows)}"
-    )
+    return table(header, rows)
 
 
 def _scale(metric: str) -> tuple[float, str]:

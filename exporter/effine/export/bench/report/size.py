@@ -33,7 +33,7 @@ def size_body(records: Sequence[Record]) -> str:
     return "\n\n".join(
         [
             table(["artifact", "in all", *_SHOWN, "other files"], rows),
-            "A phone's trained state and its cache are not counted. Beside what others need:",
+            "Beside what others need:",
             table(["artifact", "against", "size", "ratio"], against),
             *dict.fromkeys(reasons),
         ]

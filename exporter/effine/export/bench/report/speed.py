@@ -49,12 +49,7 @@ def step_body(records: Sequence[Record]) -> str:
         rows.append([*own, theirs, ratio, train])
     header = ["step", "effine ms", "rival", "rival ms", "ratio", "ratio, features cached"]
     legend = "\n".join(f"- `{rival}`: {what}" for rival, what in summaries.items())
-    return (
-        "Medians with quartiles; effine and its rivals take steps in turn. A ratio is effine's "
-        "time over the rival's in the same round: below 1 is faster. Rivals compute in fp32; "
-        f"the backbone's pass counts unless its features are cached.\n\n{legend}\n\n"
-        f"{table(header, rows)}"
-    )
+    return f"{legend}\n\n{table(header, rows)}"
 
 
 def step_plots(records: Sequence[Record]) -> list[Plot]:
@@ -85,10 +80,7 @@ def epoch_body(records: Sequence[Record]) -> str:
             ]
         )
     header = ["data", "trained", "effine s", "eager s", "ratio, first epoch", "later"]
-    return (
-        "Against PyTorch eager that pads each batch to its longest text; tokenizing, loading "
-        f"the programs and filling the cache count in the first epoch.\n\n{table(header, rows)}"
-    )
+    return table(header, rows)
 
 
 def shapes_rows(records: Sequence[Record]) -> list[list[str]]:
@@ -109,13 +101,7 @@ def shapes_rows(records: Sequence[Record]) -> list[list[str]]:
 def shapes_body(records: Sequence[Record]) -> str:
     """Time and memory of one method for each length beside one dynamic program."""
     header = ["step", "a method for each length", "one dynamic program", "ratio"]
-    return (
-        "A training step on one thread by the artifact, whose program has a method for each "
-        "sequence length over the same weights, and by a program of the same step, optimizer "
-        "included, for every length up to the longest; the passes that need lengths as numbers "
-        "can't be applied to it. The process takes a step at every length.\n\n"
-        f"{table(header, shapes_rows(records))}"
-    )
+    return table(header, shapes_rows(records))
 
 
 def sdk_body(records: Sequence[Record]) -> str:
@@ -135,12 +121,7 @@ def sdk_body(records: Sequence[Record]) -> str:
         )
     header = ["update", "in Kotlin, ms", "its programs, ms", "ratio", "of medians"]
     header += ["bytes on the heap", "in direct memory"]
-    return (
-        "On a desktop JVM over the same ExecuTorch release. Each update of a run, its features "
-        "from the cache, is followed by its programs alone: the same calls of the runtime with "
-        "the same buffers, without taking what they return. Bytes are what an update allocates "
-        f"on the heap, and what all of them together do in direct memory.\n\n{table(header, rows)}"
-    )
+    return table(header, rows)
 
 
 def scaling_body(records: Sequence[Record]) -> str:
@@ -152,10 +133,9 @@ def scaling_body(records: Sequence[Record]) -> str:
         for part, line in record["lines"].items():
             layers.append([name, part, f"{line['a']:.4g}", f"{line['b']:.4g}", _r2(line)])
     return (
-        "A step's milliseconds as a + b B S + c B S², by least squares over the grid:\n\n"
+        "A step's milliseconds as a + b B S + c B S²:\n\n"
         f"{table(['trained', 'a', 'b', 'c', 'R²'], sizes)}\n\n"
-        "and as a + b times the number of layers above the cut, at the largest B and S, for the "
-        "whole step and for the train program alone:\n\n"
+        "and as a + b times the number of layers above the cut:\n\n"
         f"{table(['trained', 'part', 'a', 'b', 'R²'], layers)}"
     )
 
