@@ -33,10 +33,11 @@ def render(records: Sequence[Record]) -> str:
     missing = sum(1 for _ in cases()) - len(found)
     outcomes = Counter(record["outcome"] for record in found.values())
     counts = [f"{count} {name}" for name, count in sorted(outcomes.items())]
+    counts += [f"{missing} not run (-)"] if missing else []
     reasons = list(dict.fromkeys(r["reason"] for r in found.values() if r["outcome"] != PASS))
     parts = [
         _HEAD.format(task=QUANTISED_TASK),
-        f"Combinations: {', '.join([*counts, f'{missing} not run (-)'])}.",
+        f"Combinations: {', '.join(counts)}.",
         *_conditions(list(found.values())),
     ]
     for target, precision in itertools.product(TARGETS, PRECISIONS):
