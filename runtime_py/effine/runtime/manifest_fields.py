@@ -157,6 +157,8 @@ class Tolerances:
 
     `cosine` above 0 compares features and logits by their cosine with the reference and
     not element by element; `cosine_fp32` is the least cosine with the unquantised ones.
+    A phase after the first starts from parameters that have parted within `change`, so its features
+    and gradients may part by as much more as `change` exceeds `gradient`.
     `reason` says why limits are wider than the design's.
     """
 
